@@ -1,0 +1,1 @@
+"""Attention heads over stored features: training, prediction, metrics."""

@@ -1,0 +1,84 @@
+"""What a head sees and what it gives.
+
+Shape letters: B windows, N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stores.errors import VlError
+from stores.spec import Granularity
+
+HEADS: Mapping[str, str] = {
+    "linear": "heads.baselines:Linear",
+    "meanpool": "heads.baselines:MeanPool",
+    "mlad": "heads.mlad:Mlad",
+    "tconv": "heads.baselines:TemporalConvolution",
+}
+
+
+class HeadError(VlError):
+    """A head, its options or its features do not fit."""
+
+
+@dataclass
+class Batch:
+    """Windows of rows, by role; all tensors on one device."""
+
+    features: dict[str, Tensor]  # role -> (B, N, *row_shape) float
+    mask: dict[str, Tensor]  # role -> (B, N) bool, True where a real row is
+    times: Tensor  # (B, N, 2) seconds of the first role's rows
+    labels: Tensor | None = (
+        None  # (B, N, C) for row heads, (B, C) for video heads; 0, 1, or -1 for "not known"
+    )
+    videos: tuple[str, ...] = ()
+
+
+@dataclass
+class Scores:
+    """What every head gives, in training and in evaluation alike."""
+
+    logits: Tensor  # (B, N, C) or (B, C)
+    earlier: tuple[Tensor, ...] = ()  # logits of the same shape that are trained too, and not decoded
+    maps: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # attention on request
+
+    def probabilities(self) -> Tensor:
+        """Float32 probabilities, of the shape of `logits`."""
+        return torch.sigmoid(self.logits.float())
+
+
+class Head(nn.Module, ABC):
+    """Multi-label scores from stored rows.
+
+    A subclass is built from its frozen config, whose first fields are `num_features` (or a size a role) and
+    `num_classes`; the rest are the options that `--set` changes.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[Literal["row", "video"]]
+    roles: ClassVar[tuple[str, ...]] = ("x",)  # the first one's rows are the time grid
+    accepts: ClassVar[frozenset[Granularity]]
+    config_class: ClassVar[type[Any]]
+    config: Any
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Scores:
+        """Logits for every row (level row) or window (level video); padded rows change nothing."""
+
+
+def head_class(name: str) -> type[Head]:
+    """The class that `name` stands for; the error lists all names."""
+    if name not in HEADS:
+        raise HeadError(f"there is no head '{name}'. There are: {', '.join(sorted(HEADS))}.")
+    module, _, attribute = HEADS[name].partition(":")
+    found: type[Head] = getattr(importlib.import_module(module), attribute)
+    return found

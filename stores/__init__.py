@@ -1,0 +1,1 @@
+"""Feature stores: a map from a video to rows, every row with the seconds it stands for."""
