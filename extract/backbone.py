@@ -58,8 +58,8 @@ class Backbone(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    stream: ClassVar[str] = "rgb"  # rgb or flow
-    clip: ClassVar[ClipFormat]
+    stream: str = "rgb"  # rgb or flow; a network that has both takes it in its constructor
+    clip: ClipFormat
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # a name in extract.weights.WEIGHTS
     class_list: ClassVar[str | None] = None  # name of the class list of its classifier

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stores.errors import VlError
-from stores.spec import Granularity
+from stores.spec import FeatureSpec, Granularity
 
 HEADS: Mapping[str, str] = {
     "linear": "heads.baselines:Linear",
@@ -68,7 +68,13 @@ class Head(nn.Module, ABC):
     roles: ClassVar[tuple[str, ...]] = ("x",)  # the first one's rows are the time grid
     accepts: ClassVar[frozenset[Granularity]]
     config_class: ClassVar[type[Any]]
+    recipe: ClassVar[Mapping[str, Any]] = {}  # training options that this head wants other than the trainer's
     config: Any
+
+    @classmethod
+    def role_of(cls, spec: FeatureSpec) -> str | None:
+        """The role that features of this kind play, or None where the head has no use for them."""
+        return cls.roles[0] if spec.granularity in cls.accepts else None
 
     @abstractmethod
     def forward(self, batch: Batch) -> Scores:

@@ -1,0 +1,224 @@
+"""`vl extract`: videos in, a feature store out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import OptionError, fraction, per_name, positive, region, split
+from cli.output import print_line
+from cli.signals import resumable_signals
+from stores.names import printable
+
+if TYPE_CHECKING:
+    from extract.estimate import Estimate
+    from extract.inputs import Inputs
+    from extract.pipeline import Summary
+    from extract.plan import Plan
+
+MOST_WORKERS = 8  # by default; a GPU that waits for frames wants more
+LABEL_FILES = ("labels.csv", "labels.json")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(extract)
+
+
+def extract(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")],
+    backbone: Annotated[str, typer.Option(help="One or more: i3d, resnet18, efficientnet_lite0, logmel.")],
+    out: Annotated[Path, typer.Option(help="Store to write: .zarr or .h5.")] = Path("store.zarr"),
+    level: Annotated[str | None, typer.Option(help="frame, clip or map; several as clip,map.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NAME, PATH or random; for one backbone i3d=PATH. Repeatable.")
+    ] = None,
+    fps: Annotated[list[str] | None, typer.Option(help="Frames (sound: rows) a second; i3d=25 for one.")] = None,
+    stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
+    window: Annotated[list[str] | None, typer.Option(help="Frames of a window; means --dense windowed.")] = None,
+    dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
+    roi: Annotated[str | None, typer.Option(help="x,y,w,h in pixels of the upright frame: see only this.")] = None,
+    dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
+    labels: Annotated[Path | None, typer.Option(help="Label file to attach to the store.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Frames, windows or tiles in one pass.")] = None,
+    decoder: Annotated[str, typer.Option(help="pyav, or decord for trusted files.")] = "pyav",
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds without a sign of life before a kill.")] = 60.0,
+    shard: Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the inputs.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try earlier failures again.")] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Keep videos that decode only in part, marked.")
+    ] = False,
+    compress: Annotated[str | None, typer.Option(help="zstd: smaller maps, slower reads.")] = None,
+    show_pred: Annotated[bool, typer.Option("--show-pred", help="Top-5 classes of three clips.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Videos, hours, time and bytes; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """Run frozen networks over videos once, into a feature store; running it again resumes."""
+    names = split(backbone)
+    require(out.suffix in {".zarr", ".h5", ".hdf5"}, f"--out {out} must end in .zarr or .h5.")
+    require(dtype in {"float16", "float32"}, f"--dtype is float16 or float32, not {dtype}.")
+    require(precision in {"fp32", "bf16"}, f"--precision is fp32 or bf16, not {precision}.")
+    require(dense in {None, "convolutional", "windowed"}, f"--dense is convolutional or windowed, not {dense}.")
+    require(compress in {None, "zstd"}, f"--compress is zstd, not {compress}.")
+    part, parts = fraction(shard)
+    settings: dict[str, Any] = {
+        "backbones": names,
+        "fps": positive("--fps", per_name("--fps", fps or [], names, float)),
+        "stride": positive("--stride", per_name("--stride", stride or [], names, int)),
+        "window": positive("--window", per_name("--window", window or [], names, int)),
+        "dense": dense,
+        "roi": region(roi),
+        "dtype": dtype,
+        "device": device,
+        "precision": precision,
+        "batch": batch,
+        "decoder": decoder,
+    }
+
+    from extract.inputs import enumerate_videos
+    from extract.inputs import shard as shard_videos
+    from extract.plan import ExtractOptions, make_plan
+    from extract.weights import parse_weight_choices
+    from extract.workers import Limits
+    from stores.spec import Granularity
+
+    known = [str(known) for known in Granularity if known is not Granularity.SCORE]
+    if unknown := [word for word in split(level or "") if word not in known]:
+        raise OptionError(f"--level has {', '.join(unknown)}; the levels are {', '.join(known)}.")
+    settings["levels"] = tuple(Granularity(word) for word in split(level or ""))
+    found = enumerate_videos(videos)
+    require(bool(found.videos or found.failures), f"no videos in {', '.join(map(str, videos))}.")
+    if parts > 1:
+        found = dataclasses.replace(found, videos=shard_videos(found.videos, part - 1, parts))
+    label_file, document = find_labels(videos, labels)
+    settings["weights"] = parse_weight_choices(weights or [], names)
+    plan = make_plan(ExtractOptions(**settings), report=print_line)
+    announce(plan, found, label_file)
+    limits = Limits(timeout_s=timeout, allow_partial=allow_partial)
+    workers = workers or max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    with resumable_signals():
+        if dry_run:
+            from extract.estimate import estimate
+
+            show_estimate(estimate(found.videos, plan, workers=workers, limits=limits), found, as_json)
+            return
+        from stores.packing import packed_at_end
+
+        from cli.progress import ExtractionProgress
+        from extract.pipeline import extract_videos
+
+        with packed_at_end(out) as store, ExtractionProgress() as progress:
+            summary = extract_videos(
+                found.videos,
+                found.failures,
+                plan,
+                store,
+                observer=progress,
+                workers=workers,
+                limits=limits,
+                retry_failed=retry_failed,
+                compress=compress,
+                attachments={"labels": document} if document else None,
+                show_pred=3 if show_pred else 0,
+            )
+    show_summary(summary, plan, found, out, as_json)
+    if summary.failures or summary.changed:
+        raise typer.Exit(3)
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Raise what the user can mend."""
+    if not holds:
+        raise OptionError(otherwise)
+
+
+def find_labels(videos: list[Path], given: Path | None) -> tuple[Path | None, dict[str, Any] | None]:
+    """The label file to attach: the given one, or labels.csv or labels.json in the first folder of videos."""
+    folder = next((path for path in videos if path.is_dir()), None)
+    beside = [folder / name for name in LABEL_FILES if (folder / name).is_file()] if folder else []
+    file = given or (beside[0] if beside else None)
+    if file is None:
+        return None, None
+    from stores.label_files import read_labels
+
+    return file, read_labels(file).to_dict()
+
+
+def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
+    """Say what will be made, and shout where the weights are random."""
+    for name, spec in sorted(plan.specs.items()):
+        rate = f"{spec.fps:g} a second" if spec.fps else "the video's own rate"
+        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {rate}, stride {spec.stride or 1}, {spec.weights}")
+        if spec.random_weights:
+            print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")
+    if label_file is not None:
+        print_line(f"labels: {label_file} is attached to the store")
+    if found.ignored:
+        print_line(f"left out: {len(found.ignored)} files that are no videos by their names")
+
+
+def show_estimate(cost: Estimate, found: Inputs, as_json: bool) -> None:
+    """The dry run's result."""
+    failures = [*found.failures, *cost.failures]
+    if as_json:
+        document = {
+            "videos": cost.videos,
+            "video_seconds": cost.video_seconds,
+            "bytes": cost.bytes,
+            "seconds": cost.seconds,
+            "failures": [vars(failure) for failure in failures],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(f"{cost.videos} videos, {cost.video_seconds / 3600:.2f} hours")
+    for name, size in cost.bytes.items():
+        typer.echo(f"  {name}: about {size / 1e6:.1f} MB")
+    if cost.seconds is not None:
+        typer.echo(f"about {cost.seconds / 60:.1f} minutes (from {cost.tried_seconds:.0f} s of one video)")
+    for failure in failures:
+        print_line(f"cannot be read: {failure.video} [{failure.reason}] {failure.detail}")
+    typer.echo("dry run: nothing was written")
+
+
+def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json: bool) -> None:
+    """Every input, accounted for."""
+    failed = {failure.video for failure in summary.failures if failure.set_name is None}
+    if as_json:
+        document = {
+            "store": str(out),
+            "done": summary.done,
+            "there_already": summary.there,
+            "failed": [vars(failure) for failure in summary.failures],
+            "changed": summary.changed,
+            "ignored": [str(path) for path in found.ignored],
+            "rows": dict(summary.rows),
+            "video_seconds": summary.video_seconds,
+            "frames_decoded": summary.frames_decoded,
+            "random_weights": sorted(name for name, spec in plan.specs.items() if spec.random_weights),
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(
+        f"{len(found.videos) + len(found.failures)} inputs: {summary.done} done, {summary.there} there already, "
+        f"{len(failed)} failed; {summary.video_seconds / 60:.1f} minutes of video -> {out}"
+    )
+    for name, rows in sorted(summary.rows.items()):
+        typer.echo(f"  {name}: {rows} rows")
+    for reason, count in sorted(Counter(str(f.reason) for f in summary.failures).items()):
+        typer.echo(f"  failed [{reason}]: {count}")
+    for failure in summary.failures:
+        what = f" ({failure.set_name})" if failure.set_name else ""
+        typer.echo(f"    {printable(f'{failure.video}{what}: [{failure.reason}] {failure.detail}')}")
+    for video in summary.changed:
+        typer.echo(f"  changed since it was extracted, its rows are of the old file: {printable(video)}")
+    if summary.failures:
+        typer.echo("  'vl extract ... --retry-failed' tries them again.")

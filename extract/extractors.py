@@ -1,0 +1,313 @@
+"""One loaded network, and the rows it gives of a video whose frames or samples arrive piece by piece.
+
+Batches never mix videos: the rows of a video are the same bits whatever was extracted beside it, before it or
+after an interruption.
+
+Shape letters: T frames, H height, W width, B tiles, S samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from extract.backbone import AudioBackbone, Backbone, BackboneError
+from extract.tiling import Tile, Tiler, Windower
+from extract.transform import resize_and_crop
+from stores.spec import FeatureSpec, Granularity, Rows
+
+AUDIO_BLOCK_ROWS = 256
+PENDING_BATCHES = 2  # on an accelerator: so many batches may be under way while the next one is prepared
+
+NamedRows = Iterator[tuple[str, Rows]]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A frozen network with the settings of one extraction; `sets` names the feature set of each level."""
+
+    backbone: Backbone
+    sets: Mapping[Granularity, str]
+    specs: Mapping[str, FeatureSpec]
+    fps: float | None
+    stride: int
+    window: int
+    convolutional: bool
+    batch: int  # frames, windows or tiles in one pass
+    tile: int  # frames of a tile in the convolutional mode
+    precision: str  # fp32 or bf16
+
+    def only(self, sets: frozenset[str]) -> Network:
+        """The same network, giving only the levels of these sets."""
+        return dataclasses.replace(
+            self,
+            sets={level: name for level, name in self.sets.items() if name in sets},
+            specs={name: spec for name, spec in self.specs.items() if name in sets},
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+    @torch.inference_mode()
+    def run(self, frames_BTHWC: Tensor) -> dict[Granularity, Tensor]:
+        """(B, R, *row_shape) of every wanted level, in the stored dtype, still on the device."""
+        with self.autocast():
+            rows = self.backbone(frames_BTHWC, frozenset(self.sets), self.convolutional)
+        return {level: x.to(stored_dtype(self.specs[self.sets[level]])) for level, x in rows.items()}
+
+    @torch.inference_mode()
+    def classify(self, frames_BTHWC: Tensor) -> Tensor:
+        """(B, classes) logits in float32 on the CPU."""
+        with self.autocast():
+            return self.backbone.classify(frames_BTHWC).float().cpu()
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def start(self) -> VideoRows:
+        """What takes the frames of one video."""
+        if self.window == 1 and not self.convolutional:
+            return FrameRows(self)
+        return ClipRows(self)
+
+
+def stored_dtype(spec: FeatureSpec) -> torch.dtype:
+    return torch.float16 if spec.dtype == "float16" else torch.float32
+
+
+class VideoRows(Protocol):
+    """Takes the frames of one video in order and gives its rows in order."""
+
+    def push(self, frames: Tensor, times: NDArray[np.float64]) -> NamedRows:
+        """(T, H, W, 3) uint8 upright frames and their (T, 2) seconds; the memory is not kept."""
+        ...
+
+    def finish(self) -> NamedRows:
+        """The rows that were still under way."""
+        ...
+
+
+class _Pending:
+    """The rows of batches that the device still computes, handed out in order."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.asynchronous = network.device.type == "cuda"
+        self.waiting: deque[tuple[dict[str, Tensor], dict[str, NDArray[np.float64]], torch.cuda.Event | None]] = deque()
+
+    def add(self, rows: dict[str, Tensor], times: dict[str, NDArray[np.float64]]) -> NamedRows:
+        """Queue one batch; give what is complete."""
+        event = None
+        if self.asynchronous:
+            pinned = {name: torch.empty(x.shape, dtype=x.dtype, pin_memory=True) for name, x in rows.items()}
+            for name, x in rows.items():
+                pinned[name].copy_(x, non_blocking=True)
+            rows, event = pinned, torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self.waiting.append((rows, times, event))
+        yield from self.drain(PENDING_BATCHES if self.asynchronous else 0)
+
+    def drain(self, keep: int = 0) -> NamedRows:
+        while len(self.waiting) > keep:
+            rows, times, event = self.waiting.popleft()
+            if event is not None:
+                event.synchronize()
+            for name, x in rows.items():
+                yield name, Rows(finite(x.numpy(), name), times[name])
+
+
+def finite(features: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+    """`features`, unless a value is infinite or not a number."""
+    if not np.isfinite(features).all():
+        raise BackboneError(
+            f"{name} gives values that {features.dtype} cannot hold (infinite or not a number); "
+            "try --dtype float32, and check the weights."
+        )
+    return features
+
+
+def on_device(frames: Tensor, network: Network) -> Tensor:
+    """(T, H, W, 3) to (T, crop, crop, 3) on the network's device, in memory of its own."""
+    device = network.device
+    if device.type == "cuda":
+        frames = frames.pin_memory().to(device, non_blocking=True)
+    clip = network.backbone.clip
+    return resize_and_crop(frames, clip.resize, clip.crop)
+
+
+class FrameRows:
+    """Rows of a network on single images: one a frame."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.pending = _Pending(network)
+        self.frames: list[Tensor] = []
+        self.times: list[NDArray[np.float64]] = []
+
+    def push(self, frames: Tensor, times: NDArray[np.float64]) -> NamedRows:
+        self.frames.append(on_device(frames, self.network))
+        self.times.append(times)
+        while sum(map(len, self.times)) >= self.network.batch:
+            yield from self._run(self.network.batch)
+
+    def finish(self) -> NamedRows:
+        if count := sum(map(len, self.times)):
+            yield from self._run(count)
+        yield from self.pending.drain()
+
+    def _run(self, count: int) -> NamedRows:
+        frames, times = torch.cat(self.frames), np.concatenate(self.times)
+        self.frames, self.times = ([frames[count:]], [times[count:]]) if len(times) > count else ([], [])
+        given = self.network.run(frames[:count].unsqueeze(1))
+        sets = self.network.sets
+        rows = {sets[level]: x.flatten(0, 1) for level, x in given.items()}
+        yield from self.pending.add(rows, dict.fromkeys(rows, times[:count]))
+
+
+class ClipRows:
+    """Rows of a network on clips: of windows, or of the tiles of one long convolution."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.pending = _Pending(network)
+        stride = network.stride
+        self.cutter: Tiler | Windower = (
+            Tiler(length=network.tile, stride=stride, halo=network.backbone.clip.halo)
+            if network.convolutional
+            else Windower(window=network.window, stride=stride)
+        )
+        self.tiles: list[Tile] = []
+        self.frame_times: list[NDArray[np.float64]] = []  # only where the rate is the video's own
+        self.num_frames = 0
+
+    def push(self, frames: Tensor, times: NDArray[np.float64]) -> NamedRows:
+        self.num_frames += len(frames)
+        if self.network.fps is None:
+            self.frame_times.append(times)
+        yield from self._take(self.cutter.push(on_device(frames, self.network)))
+
+    def finish(self) -> NamedRows:
+        yield from self._take(self.cutter.finish())
+        if self.tiles:
+            yield from self._run(self.tiles)
+            self.tiles = []
+        yield from self.pending.drain()
+
+    def _take(self, tiles: list[Tile]) -> NamedRows:
+        for tile in tiles:
+            if self.tiles and len(tile.frames) != len(self.tiles[0].frames):
+                yield from self._run(self.tiles)
+                self.tiles = []
+            self.tiles.append(tile)
+            if len(self.tiles) == self.network.batch:
+                yield from self._run(self.tiles)
+                self.tiles = []
+
+    def _run(self, tiles: list[Tile]) -> NamedRows:
+        given = self.network.run(torch.stack([tile.frames for tile in tiles]))
+        rows, times = {}, {}
+        for level, x in given.items():
+            name = self.network.sets[level]
+            per_tile = x.shape[1]
+            kept = [range(*tile.keep.indices(per_tile)) for tile in tiles]
+            if not self.network.convolutional:
+                kept = [range(per_tile)] * len(tiles)
+            rows[name] = torch.cat([x[i, k.start : k.stop] for i, k in enumerate(kept)])
+            times[name] = np.concatenate(
+                [self._times(tile.first_row, len(k), per_tile) for tile, k in zip(tiles, kept, strict=True)]
+            )
+        yield from self.pending.add(rows, times)
+
+    def _times(self, first_row: int, count: int, per_window: int) -> NDArray[np.float64]:
+        """(count, 2) seconds of the rows that one tile gives."""
+        network = self.network
+        if network.convolutional:
+            first = np.arange(first_row, first_row + count) * network.stride
+            length = network.stride
+        else:  # one row for the window, or one for each of its output time steps
+            length = network.window // per_window
+            first = first_row * network.stride + np.arange(count) * length
+        if network.fps is not None:
+            end = np.inf if network.convolutional else self.num_frames / network.fps
+            return cell_times(first, length, network.fps, end)
+        shown = np.concatenate(self.frame_times)
+        last = np.minimum(first + length, len(shown)) - 1
+        return np.stack([shown[np.minimum(first, len(shown) - 1), 0], shown[last, 1]], axis=1)
+
+
+def cell_times(first: NDArray[np.int64], length: int, fps: float, end: float = np.inf) -> NDArray[np.float64]:
+    """(n, 2) seconds of `length` frames from each frame number in `first`; none ends after `end` seconds."""
+    times: NDArray[np.float64] = np.stack([first, first + length], axis=1) / fps
+    np.minimum(times[:, 1], end, out=times[:, 1])
+    return times
+
+
+@dataclass(frozen=True)
+class Sound:
+    """An audio backbone with the settings of one extraction."""
+
+    backbone: AudioBackbone
+    set_name: str
+    spec: FeatureSpec
+    rate: float  # rows a second
+    device: torch.device
+
+    def start(self) -> SoundRows:
+        """What takes the samples of one video."""
+        return SoundRows(self)
+
+
+class SoundRows:
+    """Rows of the sound of one video, block by block; holds no more than one block of samples."""
+
+    def __init__(self, sound: Sound) -> None:
+        self.sound = sound
+        self.first = 0  # number of the first sample that is held
+        self.held = np.zeros(0, np.float32)
+        self.row = 0  # the next one
+
+    def push(self, samples: NDArray[np.float32]) -> NamedRows:
+        """(S,) the next samples at the backbone's sample rate."""
+        self.held = np.concatenate([self.held, samples])
+        backbone, rate = self.sound.backbone, self.sound.rate
+        end = self.first + len(self.held)
+        while backbone.span(self.row, self.row + AUDIO_BLOCK_ROWS, rate)[1] <= end:
+            yield from self._run(self.row + AUDIO_BLOCK_ROWS)
+
+    def finish(self) -> NamedRows:
+        """The rows up to the end of the sound; the last one may reach beyond it."""
+        seconds = (self.first + len(self.held)) / self.sound.backbone.sample_rate
+        rows = int(np.ceil(seconds * self.sound.rate - 1e-6))
+        while self.row < rows:
+            yield from self._run(min(rows, self.row + AUDIO_BLOCK_ROWS))
+
+    def _run(self, stop: int) -> NamedRows:
+        backbone, rate = self.sound.backbone, self.sound.rate
+        start_sample, stop_sample = backbone.span(self.row, stop, rate)
+        wave = np.zeros(stop_sample - start_sample, np.float32)
+        inside = slice(max(start_sample, self.first), min(stop_sample, self.first + len(self.held)))
+        wave[inside.start - start_sample : inside.stop - start_sample] = self.held[
+            inside.start - self.first : inside.stop - self.first
+        ]
+        with torch.inference_mode():
+            rows = backbone(torch.from_numpy(wave).to(self.sound.device), self.row, stop, rate)
+        name = self.sound.set_name
+        times = cell_times(np.arange(self.row, stop), 1, rate)
+        stored = rows.to(stored_dtype(self.sound.spec)).cpu().numpy()
+        self.row = stop
+        keep = max(0, backbone.span(stop, stop + 1, rate)[0] - self.first)
+        self.held = self.held[keep:]
+        self.first += keep
+        yield name, Rows(finite(stored, name), times)

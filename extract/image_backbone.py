@@ -1,0 +1,68 @@
+"""What networks of single images share: every frame is a row of its own.
+
+Shape letters: B clips, T frames, N = B * T images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from extract.backbone import Backbone, BackboneError
+from stores.spec import Granularity
+
+
+class ImageBackbone(Backbone):
+    """FRAME rows, the mean over space, and MAP rows of a network on images, from one pass."""
+
+    def __init__(self, stream: str = "rgb") -> None:
+        if stream != "rgb":
+            raise BackboneError(f"{self.name} sees single RGB frames; it has no stream '{stream}'.")
+        super().__init__()
+
+    def forward(
+        self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False
+    ) -> dict[Granularity, Tensor]:
+        """Rows of `levels`: FRAME (B, T, C) and MAP (B, T, H, W, C), of the parameters' dtype.
+
+        `convolutional` changes nothing: no row sees another frame than its own.
+        """
+        assert levels <= set(self.row_shapes), f"{self.name} has no {levels - set(self.row_shapes)}"
+        x_NCHW = self.maps(frames)
+        clips, images = frames.shape[:2]
+        rows: dict[Granularity, Tensor] = {}
+        if Granularity.FRAME in levels:
+            rows[Granularity.FRAME] = x_NCHW.mean((2, 3)).view(clips, images, -1)
+        if Granularity.MAP in levels:
+            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+            rows[Granularity.MAP] = x_NHWC.reshape(clips, images, *x_NHWC.shape[1:])
+        return rows
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """(B, T, H, W, 3) uint8 to ImageNet logits (B, 1000), the mean over the T frames."""
+        logits_NK = self.classifier(self.maps(frames).mean((2, 3)))
+        return logits_NK.view(*frames.shape[:2], -1).mean(1)
+
+    def maps(self, frames: Tensor) -> Tensor:
+        """(B, T, H, W, 3) uint8 to (N, C, H / 32, W / 32), of the parameters' dtype also under autocast."""
+        x_N3HW = self.normalise(frames).transpose(1, 2).flatten(0, 1)
+        # Frames come as (H, W, 3) in memory; told so, the convolutions need not turn them round and back.
+        x_N3HW = x_N3HW.contiguous(memory_format=torch.channels_last)
+        return self.trunk(x_N3HW).to(next(self.parameters()).dtype)
+
+    def freeze(self) -> None:
+        """Last step of a subclass's `__init__`: evaluation mode, and the layout that is fastest for frames."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.eval()
+
+    @abstractmethod
+    def trunk(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised to (N, C, H / 32, W / 32)."""
+
+    @abstractmethod
+    def classifier(self, features: Tensor) -> Tensor:
+        """(N, C) features to (N, 1000) logits."""

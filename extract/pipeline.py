@@ -1,0 +1,265 @@
+"""Videos in, a feature store out: decode in workers, run the networks, commit video by video.
+
+One decode feeds every set. Commit, resume and failure are per video and set; every input ends as done, there
+already, or failed with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from extract.extractors import NamedRows, SoundRows, VideoRows
+from extract.inputs import VideoInput
+from extract.plan import Plan
+from extract.preview import Preview
+from extract.workers import (
+    Audio,
+    AudioFailed,
+    DecodePool,
+    Event,
+    Failed,
+    Finished,
+    Frames,
+    Limits,
+    Restarted,
+    Started,
+)
+from stores.spec import Failure
+from stores.zarr_store import VideoWriter, ZarrStore, ZarrWriter
+
+
+class Observer:
+    """What a progress display is told; this one shows nothing. `seconds` are those of video."""
+
+    def plan(self, videos: int) -> None:
+        """So many videos are to be done."""
+
+    def started(self, video: str, seconds: float) -> None:
+        """A video begins whose container says it is so long."""
+
+    def advanced(self, video: str, seconds: float) -> None:
+        """So much more of it went through the networks."""
+
+    def done(self, video: str) -> None:
+        """A video is complete; it is committed with the next group."""
+
+    def failed(self, failure: Failure) -> None:
+        """An input, or its sound, could not be read."""
+
+    def predicted(self, video: str, backbone: str, classes: Sequence[tuple[str, float]]) -> None:
+        """Top classes of a clip in the middle of a video."""
+
+
+@dataclass
+class Summary:
+    """How an extraction ended, each input counted once."""
+
+    done: int = 0
+    there: int = 0  # committed by an earlier run
+    failures: list[Failure] = field(default_factory=list)  # of this run, and earlier ones not retried
+    changed: list[str] = field(default_factory=list)  # committed, but the file is another one now
+    rows: Counter[str] = field(default_factory=Counter)
+    video_seconds: float = 0.0
+    frames_decoded: int = 0
+
+
+def extract_videos(
+    inputs: Sequence[VideoInput],
+    failures: Iterable[Failure],
+    plan: Plan,
+    out: Path,
+    *,
+    observer: Observer,
+    workers: int = 1,
+    limits: Limits | None = None,
+    retry_failed: bool = False,
+    compress: str | None = None,
+    attachments: Mapping[str, Mapping[str, Any]] | None = None,
+    show_pred: int = 0,
+) -> Summary:
+    """Fill the store at `out` (.zarr) with every set of `plan` for every input that lacks it.
+
+    Args:
+        failures: inputs that could not even be listed; they are recorded with the others.
+        limits: of one decode worker (seconds without a sign of life, memory, pixels, partial videos).
+        retry_failed: try inputs again that failed in an earlier run.
+        attachments: documents to attach, by kind, where the store does not hold the same already.
+        show_pred: so many videos get their top classes predicted from one clip in their middle.
+
+    Raises:
+        SpecMismatchError: the store has a set of that name made with other settings.
+        NoSpaceError: the disk is full; what was committed stays.
+    """
+    summary = Summary()
+    with ZarrWriter(out, plan.specs, provenance=plan.provenance, compress=compress) as writer:
+        store = ZarrStore(out)
+        for kind, document in (attachments or {}).items():
+            if store.attachment(kind) != document:
+                writer.attach(kind, document)
+        for failure in failures:
+            record(failure, writer, observer, summary)
+        groups = work(inputs, store, plan, retry_failed, summary)
+        observer.plan(sum(map(len, groups.values())))
+        preview = Preview(show_pred)
+        for sets, videos in groups.items():
+            part = plan.only(sets)
+            run = Run(part, videos, writer, observer, summary, preview)
+            with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
+                for event in pool:
+                    run.take(event)
+    return summary
+
+
+def work(
+    inputs: Sequence[VideoInput], store: ZarrStore, plan: Plan, retry_failed: bool, summary: Summary
+) -> dict[frozenset[str], list[VideoInput]]:
+    """Inputs by the sets they still lack; those that lack none, or failed before, go to the summary."""
+    failed: dict[str, list[Failure]] = {}
+    for failure in store.failures():
+        failed.setdefault(failure.video, []).append(failure)
+    groups: dict[frozenset[str], list[VideoInput]] = {}
+    for video in inputs:
+        committed = {name for name in plan.specs if name in store and video.id in store[name]}
+        before = [f for f in failed.get(video.id, []) if f.set_name is None or f.set_name in plan.specs]
+        if before and not retry_failed:
+            summary.failures += [f for f in before if f.set_name not in committed]
+            given_up = {f.set_name for f in before}
+            missing = frozenset() if None in given_up else frozenset(set(plan.specs) - committed - given_up)
+        else:
+            missing = frozenset(set(plan.specs) - committed)
+        if missing:
+            groups.setdefault(missing, []).append(video)
+        elif len(committed) == len(plan.specs):
+            summary.there += 1
+        if committed and changed_since(video, store, min(committed)):
+            summary.changed.append(video.id)
+    return groups
+
+
+def changed_since(video: VideoInput, store: ZarrStore, set_name: str) -> bool:
+    """Whether the file is not the one that the rows were made of, by its size."""
+    size = store[set_name].entry(video.id).info.get("size")
+    return size is not None and video.path.stat().st_size != size
+
+
+def record(failure: Failure, writer: ZarrWriter, observer: Observer, summary: Summary) -> None:
+    writer.fail(failure)
+    observer.failed(failure)
+    summary.failures.append(failure)
+
+
+@dataclass
+class _Video:
+    """One video under way: where its rows go and what makes them."""
+
+    writer: VideoWriter
+    rows: dict[int, list[VideoRows]]  # by the index of their frame rate
+    sounds: list[SoundRows]
+    duration: float
+
+
+class Run:
+    """Events of one decode pool in, committed videos out."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Sequence[VideoInput],
+        writer: ZarrWriter,
+        observer: Observer,
+        summary: Summary,
+        preview: Preview,
+    ) -> None:
+        self.plan, self.writer, self.observer, self.summary = plan, writer, observer, summary
+        self.preview = preview
+        self.rates = plan.decode.rates
+        self.inputs = {video.id: video for video in inputs}
+        self.videos: dict[str, _Video] = {}
+
+    def take(self, event: Event) -> None:
+        """One event of the pool."""
+        match event:
+            case Started():
+                self.start(event)
+            case Frames():
+                self.frames(event)
+            case Audio():
+                video = self.videos[event.video]
+                for sound in video.sounds:
+                    self.append(video, sound.push(event.samples))
+            case AudioFailed():
+                self.lose_sound(event)
+            case Restarted():
+                self.videos.pop(event.video).writer.discard()
+            case Finished():
+                self.finish(event)
+            case Failed():
+                if (video_or_none := self.videos.pop(event.video, None)) is not None:
+                    video_or_none.writer.discard()
+                self.preview.forget(event.video)
+                self.fail(Failure(event.video, event.reason, event.detail))
+
+    def start(self, event: Started) -> None:
+        source = self.inputs[event.video].path.stat()
+        info = {"size": source.st_size, "mtime_ns": source.st_mtime_ns}
+        rows: dict[int, list[VideoRows]] = {}
+        for network in self.plan.networks:
+            rows.setdefault(self.rates.index(network.fps), []).append(network.start())
+        duration = event.probe.duration or 0.0
+        sounds = [sound.start() for sound in self.plan.sounds]
+        self.videos[event.video] = _Video(self.writer.video(event.video, info), rows, sounds, duration)
+        self.preview.start(event.video, duration, self.plan.networks)
+        self.observer.started(event.video, duration)
+
+    def frames(self, event: Frames) -> None:
+        video = self.videos[event.video]
+        try:
+            images, times = torch.from_numpy(event.images), event.times
+            for network, classes in self.preview.take(event.video, self.rates[event.rate_index], images, times):
+                self.observer.predicted(event.video, network.backbone.name, classes)
+            for rows in video.rows[event.rate_index]:
+                self.append(video, rows.push(images, times))
+        finally:
+            event.release()
+        if event.rate_index == 0:
+            self.observer.advanced(event.video, float(times[-1, 1] - times[0, 0]))
+
+    def lose_sound(self, event: AudioFailed) -> None:
+        self.videos[event.video].sounds.clear()
+        for sound in self.plan.sounds:
+            self.fail(Failure(event.video, event.reason, event.detail, sound.set_name))
+
+    def finish(self, event: Finished) -> None:
+        video = self.videos.pop(event.video)
+        for several in video.rows.values():
+            for rows in several:
+                self.append(video, rows.finish())
+        for sound in video.sounds:
+            self.append(video, sound.finish())
+        for network, classes in self.preview.finish(event.video):
+            self.observer.predicted(event.video, network.backbone.name, classes)
+        video.writer.commit(
+            {
+                "duration": event.duration,
+                "frames_decoded": event.frames_decoded,
+                "partial": event.partial,
+            }
+        )
+        self.summary.done += 1
+        self.summary.video_seconds += event.duration
+        self.summary.frames_decoded += event.frames_decoded
+        self.observer.done(event.video)
+
+    def append(self, video: _Video, rows: NamedRows) -> None:
+        for set_name, part in rows:
+            video.writer.append(set_name, part)
+            self.summary.rows[set_name] += len(part.times)
+
+    def fail(self, failure: Failure) -> None:
+        record(failure, self.writer, self.observer, self.summary)

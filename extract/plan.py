@@ -1,0 +1,255 @@
+"""From what the user asked for to loaded networks and the feature sets they fill.
+
+Every choice that defines a number ends in a FeatureSpec; what only explains it (library versions, device,
+decoder) ends in the provenance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TypeVar
+
+import torch
+
+from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
+from extract.decode import DecodePlan
+from extract.extractors import Network, Sound
+from extract.weights import LoadedWeights, build_backbone
+from stores.spec import FeatureSpec, Granularity
+
+T = TypeVar("T")
+
+LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP)
+DEFAULT_LEVELS = (Granularity.CLIP, Granularity.FRAME)  # the first of these that a backbone has
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What `vl extract` was asked for; maps go from a backbone (settings: or "" for all) to the user's value."""
+
+    backbones: tuple[str, ...]
+    levels: tuple[Granularity, ...] = ()  # none: each backbone's default
+    weights: Mapping[str, str] = field(default_factory=dict)
+    fps: Mapping[str, float] = field(default_factory=dict)
+    stride: Mapping[str, int] = field(default_factory=dict)
+    window: Mapping[str, int] = field(default_factory=dict)
+    dense: str | None = None  # convolutional or windowed; none: each backbone's default
+    roi: tuple[int, int, int, int] | None = None
+    dtype: str = "float16"
+    device: str = "auto"
+    precision: str = "fp32"
+    batch: int | None = None
+    tile: int = 352  # frames of a convolutional tile, of which all but the context become rows
+    decoder: str = "pyav"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Loaded networks, the sets they fill, and where their numbers come from."""
+
+    networks: tuple[Network, ...]
+    sounds: tuple[Sound, ...]
+    provenance: Mapping[str, Mapping[str, str]]
+    roi: tuple[int, int, int, int] | None
+    decoder: str
+
+    @property
+    def specs(self) -> dict[str, FeatureSpec]:
+        """Spec of every set, by name."""
+        specs: dict[str, FeatureSpec] = {}
+        for network in self.networks:
+            specs |= network.specs
+        return specs | {sound.set_name: sound.spec for sound in self.sounds}
+
+    @property
+    def decode(self) -> DecodePlan:
+        """What the workers must hand over for all networks together."""
+        sample_rates = {sound.backbone.sample_rate for sound in self.sounds}
+        assert len(sample_rates) <= 1, f"audio backbones want several sample rates: {sample_rates}"
+        return DecodePlan(
+            rates=tuple(dict.fromkeys(network.fps for network in self.networks)),
+            audio_rate=next(iter(sample_rates), None),
+            roi=self.roi,
+            decoder=self.decoder,
+        )
+
+    def only(self, sets: frozenset[str]) -> Plan:
+        """The plan for some of its sets."""
+        return dataclasses.replace(
+            self,
+            networks=tuple(n.only(sets) for n in self.networks if sets & set(n.specs)),
+            sounds=tuple(s for s in self.sounds if s.set_name in sets),
+        )
+
+
+def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = None) -> Plan:
+    """Load every backbone's weights and settle every setting; `report` is told of downloads.
+
+    Raises:
+        BackboneError: a name, level or setting does not exist or does not fit; a weights file does not load.
+    """
+    if not options.backbones:
+        raise BackboneError("name at least one --backbone.")
+    device = choose_device(options.device)
+    classes = {name: backbone_class(name) for name in options.backbones}
+    check_names(options, tuple(classes))
+    chosen = {name: levels_of(name, set(cls.row_shapes), options.levels) for name, cls in classes.items()}
+    nobody = [level for level in options.levels if not any(level in levels for levels in chosen.values())]
+    if nobody or not any(chosen.values()):
+        raise BackboneError(
+            f"no backbone of {', '.join(classes)} has level {', '.join(nobody)}; they have: "
+            + "; ".join(f"{name} {', '.join(sorted(cls.row_shapes))}" for name, cls in classes.items())
+        )
+    networks: list[Network] = []
+    sounds: list[Sound] = []
+    provenance: dict[str, Mapping[str, str]] = {}
+    for name in classes:
+        if not chosen[name]:
+            continue
+        backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
+        made: Network | Sound
+        if isinstance(backbone, AudioBackbone):
+            made = plan_sound(backbone, loaded, options, device)
+            sounds.append(made)
+            sets = [made.set_name]
+        else:
+            made = plan_network(backbone, loaded, chosen[name], options)
+            networks.append(made)
+            sets = list(made.specs)
+        provenance |= dict.fromkeys(sets, provenance_of(options, device, loaded))
+    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder)
+
+
+def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
+    """Raise for a `NAME=value` option whose name is no requested backbone."""
+    for what in ("fps", "stride", "window"):
+        if unknown := sorted(set(getattr(options, what)) - set(names) - {""}):
+            raise BackboneError(f"--{what} names {', '.join(unknown)}, but the backbones are {', '.join(names)}.")
+
+
+def levels_of(name: str, has: set[Granularity], wanted: tuple[Granularity, ...]) -> tuple[Granularity, ...]:
+    """Levels of one backbone: those wanted that it has, or its default."""
+    if wanted:
+        return tuple(level for level in LEVELS if level in wanted and level in has)
+    default = next((level for level in DEFAULT_LEVELS if level in has), None)
+    assert default is not None, f"{name} has neither clip nor frame rows"
+    return (default,)
+
+
+def pick(values: Mapping[str, T], name: str) -> T | None:
+    """The value given for this backbone, else the one given for all."""
+    return values.get(name, values.get(""))
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise BackboneError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def plan_network(
+    backbone: Backbone, loaded: LoadedWeights, levels: tuple[Granularity, ...], options: ExtractOptions
+) -> Network:
+    """Settings and specs of one network on frames."""
+    name, clip = backbone.name, backbone.clip
+    fps = pick(options.fps, name) or clip.fps
+    stride, window, convolutional = clip_settings(name, clip, levels, options)
+    dense = None if clip.window == 1 else ("convolutional" if convolutional else "windowed")
+    sets = {level: f"{name}.{backbone.stream}.{level}" for level in levels}
+    specs = {
+        sets[level]: FeatureSpec(
+            granularity=level,
+            row_shape=backbone.row_shapes[level],
+            dtype=options.dtype,
+            backbone=name,
+            stream=backbone.stream,
+            weights=loaded.name,
+            weights_sha256=loaded.sha256,
+            random_weights=loaded.random,
+            fps=fps,
+            stride=stride,
+            window=None if convolutional or window == 1 else window,
+            dense=dense,
+            receptive_field=clip.receptive_field if convolutional else None,
+            resize=f"short side {clip.resize}, bilinear, antialiased",
+            crop=f"centre {clip.crop}",
+            normalise=f"mean {clip.mean}, sd {clip.std}",
+            roi=options.roi,
+        )
+        for level in levels
+    }
+    on_cuda = next(backbone.parameters()).device.type == "cuda"
+    batch = options.batch or (1 if convolutional else (32 if window == 1 else 2) * (8 if on_cuda else 1))
+    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, options.tile, options.precision)
+
+
+def clip_settings(
+    name: str, clip: ClipFormat, levels: tuple[Granularity, ...], options: ExtractOptions
+) -> tuple[int, int, bool]:
+    """(stride, window, convolutional) of one network; BackboneError where they contradict each other."""
+    stride = pick(options.stride, name)
+    window = pick(options.window, name)
+    if clip.window == 1:
+        if (stride or 1) != 1 or (window or 1) != 1:
+            raise BackboneError(f"{name} sees single frames: --fps sets its rows a second, not --stride or --window.")
+        return 1, 1, False
+    dense = options.dense or ("windowed" if window or not clip.halo else "convolutional")
+    if dense == "convolutional":
+        if not clip.halo:
+            raise BackboneError(f"{name} has no convolutional mode; use --dense windowed.")
+        if window or (stride or clip.output_stride) != clip.output_stride:
+            raise BackboneError(
+                f"the convolutional mode of {name} gives a row every {clip.output_stride} frames and has no window; "
+                "other strides and windows need --dense windowed."
+            )
+        return clip.output_stride, clip.window, True
+    stride, window = stride or clip.stride, window or clip.window
+    if window % clip.output_stride:
+        raise BackboneError(f"--window {window} of {name} must be a multiple of {clip.output_stride} frames.")
+    if Granularity.MAP in levels and (stride < window or stride % clip.output_stride):
+        raise BackboneError(
+            f"map rows of {name} would overlap: give --stride {window} or more, a multiple of "
+            f"{clip.output_stride}, or use --dense convolutional."
+        )
+    return stride, window, False
+
+
+def plan_sound(backbone: AudioBackbone, loaded: LoadedWeights, options: ExtractOptions, device: torch.device) -> Sound:
+    """Settings and spec of one audio backbone."""
+    rate = pick(options.fps, backbone.name) or backbone.default_rate
+    spec = FeatureSpec(
+        granularity=Granularity.FRAME,
+        row_shape=backbone.row_shapes[Granularity.FRAME],
+        dtype=options.dtype,
+        backbone=backbone.name,
+        stream=backbone.stream,
+        weights=loaded.name,
+        weights_sha256=loaded.sha256,
+        random_weights=loaded.random,
+        fps=rate,
+        settings=backbone.settings(),
+    )
+    return Sound(backbone, f"{backbone.name}.audio.frame", spec, rate, device)
+
+
+def provenance_of(options: ExtractOptions, device: torch.device, loaded: LoadedWeights) -> dict[str, str]:
+    """What made the rows, beside what defines them."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "vl": version("vl"),
+        "torch": torch.__version__,
+        "decoder": f"{options.decoder} {version('av' if options.decoder == 'pyav' else 'decord')}",
+        "device": f"{device.type} ({gpu})",
+        "precision": options.precision,
+        "weights": loaded.name,
+    }

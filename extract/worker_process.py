@@ -1,0 +1,339 @@
+"""The worker's side of decoding: takes one video after the other from its parent and sends pictures and sound back.
+
+It runs in a process of its own, started by `extract.workers` as a fresh interpreter: a decoder may crash, hang or
+eat memory here without harm. Small messages go over a socket; pixels go through shared memory. The worker ends when
+the parent does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.decode import (
+    DecodeError,
+    DecodePlan,
+    Decoder,
+    Limits,
+    Picture,
+    Probe,
+    Reason,
+    Sound,
+    SoundLost,
+    decoder_class,
+    file_state,
+)
+from extract.sampling import FrameSampler, Shown
+from extract.shared_frames import SharedFrames, State, frames_per_segment
+
+OUT_OF_MEMORY = 3  # exit code, after the failure was reported: what is left of the heap is not trusted
+LATE_SHARE = 0.01  # of the frames may come out of order before their times are not believed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The first message to a worker."""
+
+    plan: DecodePlan
+    limits: Limits
+    slots: int
+    slot_bytes: int
+    probe_only: bool
+
+
+class Task(NamedTuple):
+    """To the worker: decode this file."""
+
+    path: str
+
+
+class Free(NamedTuple):
+    """To the worker: the frames in this slot are not needed any more."""
+
+    slot: int
+
+
+class Segment(NamedTuple):
+    """From the worker: rows `first`, ... of one rate lie in a slot."""
+
+    rate_index: int
+    first: int
+    slot: int
+    shape: tuple[int, ...]  # (T, H, W, 3)
+    times: NDArray[np.float64]  # (T, 2)
+
+
+class Done(NamedTuple):
+    """From the worker: the video is complete."""
+
+    duration: float
+    frames_decoded: int
+    frames_expected: int | None
+    partial: bool
+    has_audio: bool
+
+
+class Refused(NamedTuple):
+    """From the worker: the video failed in an orderly way."""
+
+    reason: Reason
+    detail: str
+
+
+Message = Probe | Segment | Sound | SoundLost | Done | Refused
+
+
+class ParentGoneError(Exception):
+    """Nobody listens any more."""
+
+
+class Link:
+    """The connection to the parent, and the slots that are free."""
+
+    def __init__(self, connection: Connection, memory: SharedFrames, timeout_s: float) -> None:
+        self._connection = connection
+        self.memory = memory
+        self._free = deque(range(memory.slots))
+        self._parent = os.getppid()
+        self._alarm_s = 2 * timeout_s + 10
+
+    def beat(self) -> None:
+        """A sign of life. The kernel ends this process if none follows and the parent is not there to do it."""
+        self.memory.beat()
+        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        if os.getppid() != self._parent:
+            raise ParentGoneError
+
+    def task(self) -> Task | None:
+        """The next video; None when there is none."""
+        while True:
+            message = self._receive()
+            if not isinstance(message, Free):
+                return message
+            self._free.append(message.slot)
+
+    def slot(self) -> int:
+        """A free slot; waits until the parent gives one back."""
+        while not self._free:
+            message = self._receive()
+            assert isinstance(message, Free), message
+            self._free.append(message.slot)
+        return self._free.popleft()
+
+    def give_back(self, slot: int) -> None:
+        """Put back a slot that was not sent."""
+        self._free.append(slot)
+
+    def send(self, message: Message) -> None:
+        """Hand a message over; waits where the parent has many to read."""
+        with self._waiting():
+            try:
+                self._connection.send(message)
+            except OSError as error:
+                raise ParentGoneError from error
+
+    def _receive(self) -> Task | Free | None:
+        with self._waiting():
+            try:
+                message: Task | Free | None = self._connection.recv()
+            except (EOFError, OSError) as error:
+                raise ParentGoneError from error
+        return message
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.memory.state = State.WAITING
+        yield
+        self.memory.beat()
+        self.memory.state = State.WORKING
+        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+
+
+class Lane:
+    """The rows of one rate: fills a slot, sends it when it is full."""
+
+    def __init__(self, index: int, fps: float | None, link: Link, roi: tuple[int, int, int, int] | None) -> None:
+        self.sampler = FrameSampler(fps)
+        self._index = index
+        self._link = link
+        self._roi = roi
+        self._slot: int | None = None
+        self._images: NDArray[np.uint8] | None = None  # (T, H, W, 3) in the slot
+        self._first = 0
+        self._times: list[NDArray[np.float64]] = []
+
+    def show(self, shown: Shown, image: NDArray[np.uint8]) -> None:
+        """Write `image` (H, W, 3) into each of the rows."""
+        image = cropped(image, self._roi)
+        for row, times in zip(shown.rows, shown.times, strict=True):
+            if self._images is None:
+                self._slot = self._link.slot()
+                height, width, _ = image.shape
+                shape = (frames_per_segment(height, width), height, width, 3)
+                self._images = self._link.memory.slot(self._slot, shape)
+                self._first = row
+            self._images[len(self._times)] = image
+            self._times.append(times)
+            self._link.beat()
+            if len(self._times) == len(self._images):
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what is there."""
+        if self._slot is None or self._images is None:
+            return
+        shape = (len(self._times), *self._images.shape[1:])
+        segment = Segment(self._index, self._first, self._slot, shape, np.stack(self._times))
+        self._slot, self._images, self._times = None, None, []
+        self._link.send(segment)
+
+    def drop(self) -> None:
+        """Forget what was not sent."""
+        if self._slot is not None:
+            self._link.give_back(self._slot)
+            self._slot, self._images, self._times = None, None, []
+
+
+def cropped(image: NDArray[np.uint8], roi: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
+    """The region of interest of `image` (H, W, 3), a view.
+
+    Raises:
+        DecodeError: the region does not lie inside the frame.
+    """
+    if roi is None:
+        return image
+    x, y, width, height = roi
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > image.shape[1] or y + height > image.shape[0]:
+        raise DecodeError(
+            Reason.DECODE_ERROR,
+            f"has frames of {image.shape[1]} x {image.shape[0]}, which the region {x},{y},{width},{height} leaves",
+        )
+    return image[y : y + height, x : x + width]
+
+
+class Reel:
+    """Puts pictures into the rows of every rate; each is converted at most once, and only if a row shows it."""
+
+    def __init__(self, plan: DecodePlan, link: Link) -> None:
+        self.lanes = [Lane(index, fps, link, plan.roi) for index, fps in enumerate(plan.rates)]
+        self._pending: Picture | None = None  # on the screen until the next one
+        self._pictures = self._late = 0
+
+    def push(self, picture: Picture) -> None:
+        """The next picture; one that is earlier than the newest is left out and counted."""
+        self._pictures += 1
+        if self._pending is not None and picture.time < self._pending.time:
+            self._late += 1
+            return
+        self._show([lane.sampler.push(picture.time) for lane in self.lanes])
+        self._pending = picture
+
+    def finish(self, end: float) -> None:
+        """No more pictures: the last one is shown until `end` seconds.
+
+        Raises:
+            DecodeError: too many pictures were out of order for the times to be believed.
+        """
+        if self._late > LATE_SHARE * self._pictures:
+            raise DecodeError(
+                Reason.DECODE_ERROR, f"has times that run backwards at {self._late} of {self._pictures} frames"
+            )
+        self._show([lane.sampler.finish(end) for lane in self.lanes])
+        for lane in self.lanes:
+            lane.flush()
+
+    def _show(self, shown: list[Shown]) -> None:
+        if self._pending is None or not any(len(one.rows) for one in shown):
+            return
+        image = self._pending.rgb()
+        for lane, one in zip(self.lanes, shown, strict=True):
+            lane.show(one, image)
+
+
+def decode_video(path: str, settings: Settings, link: Link) -> Message:
+    """Decode one file, sending everything but the last message, which is returned."""
+    try:
+        before = file_state(path)
+        last = _decoded_or_refused(path, settings, link)
+        if file_state(path) != before:
+            return Refused(Reason.CHANGED_WHILE_READING, "was written to while it was read")
+    except DecodeError as error:
+        return Refused(error.reason, error.detail)
+    return last
+
+
+def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
+    try:
+        return _decode(path, settings, link)
+    except DecodeError as error:
+        return Refused(error.reason, error.detail)
+
+
+def _decode(path: str, settings: Settings, link: Link) -> Done:
+    plan, limits = settings.plan, settings.limits
+    decoder: Decoder = decoder_class(plan.decoder)(path, plan, limits, link.beat)
+    with contextlib.closing(decoder):
+        link.send(decoder.probe)
+        if settings.probe_only:
+            return Done(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames, False, decoder.probe.has_audio)
+        reel = Reel(plan, link)
+        has_audio = plan.audio_rate is not None
+        try:
+            for item in decoder:
+                link.beat()
+                if isinstance(item, (Sound, SoundLost)):
+                    has_audio = has_audio and not isinstance(item, SoundLost)
+                    link.send(item)
+                else:
+                    reel.push(item)
+            summary = decoder.summary()
+            if summary.missing and not limits.allow_partial:
+                raise DecodeError(Reason.PARTIAL, summary.missing)
+            reel.finish(summary.end)
+        finally:
+            for lane in reel.lanes:
+                lane.drop()
+    return Done(summary.end, summary.frames_decoded, summary.frames_expected, bool(summary.missing), has_audio)
+
+
+def limit_memory(allowed: int) -> None:
+    """Let this process allocate `allowed` bytes beyond what it has; a crash writes no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")  # Linux alone has it, and alone enforces the limit
+    if statm.exists():
+        present = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (present + allowed, present + allowed))
+
+
+def main(connection_descriptor: int, memory_descriptor: int) -> None:
+    """Serve the parent at the other end of `connection_descriptor` until it has no more videos."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    connection = Connection(connection_descriptor)
+    try:
+        settings: Settings = connection.recv()
+    except EOFError:
+        return
+    memory = SharedFrames(memory_descriptor, settings.slots, settings.slot_bytes)
+    link = Link(connection, memory, settings.limits.timeout_s)
+    decoder_class(settings.plan.decoder)  # the import counts as starting, not as work on a video
+    limit_memory(settings.limits.memory_bytes)
+    try:
+        while (task := link.task()) is not None:
+            link.send(decode_video(task.path, settings, link))
+    except ParentGoneError:
+        return
+    except MemoryError:
+        link.send(Refused(Reason.OOM, f"needs more than {settings.limits.memory_bytes >> 20} MiB"))
+        raise SystemExit(OUT_OF_MEMORY) from None

@@ -1,0 +1,448 @@
+"""From a store of scores and labels to a number under a named protocol; no torch.
+
+Scores and labels meet by the times of the rows, and by the names of the classes.
+
+Shape letters: T rows of one video, N rows of all, V videos, C classes, G positions on a grid.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heads import metrics
+from heads.protocols import PROTOCOLS, Answers, Protocol, ScoringError
+from stores import open_store
+from stores.label_files import SUBSETS, read_labels
+from stores.labels import IGNORED, Boundary, LabelAt, Labels, match_videos
+from stores.names import printable
+from stores.spec import FeatureSet, FeatureStore, Granularity
+
+MAX_JSON = 1 << 30  # bytes of a run's labels.json
+
+
+@dataclass(frozen=True)
+class Report:
+    """A score and what it stands on."""
+
+    path: Path
+    protocol: str
+    text: str
+    values: Mapping[str, float]  # the first is the score
+    chance: float | None  # mean over classes of their share of positives
+    label_at: str
+    boundary: str
+    split: str
+    scored: int
+    missing: tuple[str, ...]
+    extra: int  # videos with scores that are not asked for
+    rows: int
+    classes: tuple[str, ...]
+    positives: tuple[int, ...]  # of each class, in the rows scored
+    average_precision: tuple[float | None, ...]  # of each class; None where it has no positive
+    random_weights: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def score(self) -> float:
+        """The number."""
+        return next(iter(self.values.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types; a number that does not exist is null."""
+        return {
+            "path": str(self.path),
+            "protocol": self.protocol,
+            "score": _number(self.score),
+            "values": {name: _number(value) for name, value in self.values.items()},
+            "chance": _number(self.chance),
+            "label_at": self.label_at,
+            "boundary": self.boundary,
+            "split": self.split,
+            "videos_scored": self.scored,
+            "videos_expected": self.scored + len(self.missing),
+            "missing": list(self.missing),
+            "rows": self.rows,
+            "random_weights": self.random_weights,
+            "warnings": list(self.warnings),
+            "classes": [
+                {"class": name, "positives": positives, "ap": value}
+                for name, positives, value in zip(self.classes, self.positives, self.average_precision, strict=True)
+            ],
+        }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to score, and how; None takes what the prediction or the labels say."""
+
+    labels: Path | None = None
+    classes: Path | None = None  # names of the labels' classes
+    split: str = "test"  # or all
+    protocol: str | None = None
+    label_at: LabelAt | None = None
+    boundary: Boundary | None = None
+    allow_missing: bool = False
+
+
+def label_options(label_at: str | None, boundary: str | None) -> tuple[LabelAt | None, Boundary | None]:
+    """The two options about labels, if they have values that there are."""
+    for option, value, allowed in (
+        ("--label-at", label_at, get_args(LabelAt)),
+        ("--boundary", boundary, get_args(Boundary)),
+    ):
+        if value is not None and value not in allowed:
+            raise ScoringError(f"{option} is {', '.join(allowed)}, not '{printable(value)}'.")
+    return cast("LabelAt | None", label_at), cast("Boundary | None", boundary)
+
+
+def newest_run(folder: Path) -> Path:
+    """The run in `folder` that finished last.
+
+    Raises:
+        ScoringError: none has finished.
+    """
+    results = [path for path in folder.glob("*/result.json") if path.is_file()]
+    if not results:
+        begun = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"; {printable(begun[-1])} is not finished" if begun else ""
+        raise ScoringError(
+            f"there is no finished run in {printable(folder)}{hint}. 'vl train-head' makes one; or name a store "
+            "of scores."
+        )
+    return max(results, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+
+
+def find_scores(target: Path, split: str) -> Path:
+    """The store of scores that `target`, a run or a store, stands for.
+
+    Raises:
+        ScoringError: the run has no scores of this split.
+    """
+    if not (target / "config.json").is_file():
+        return target
+    path = target / f"{split}.zarr"
+    if not path.exists():
+        held = ", ".join(sorted(store.stem for store in target.glob("*.zarr"))) or "none"
+        finished = "" if (target / "result.json").is_file() else " The run is not finished; train it to its end."
+        raise ScoringError(
+            f"the run {printable(target)} has no scores of '{printable(split)}' (it has: {held}).{finished}"
+        )
+    return path
+
+
+def score_store(path: Path, question: Question) -> Report:
+    """Score the store at `path`.
+
+    Raises:
+        ScoringError: labels are missing or do not fit, videos are missing, scores are nan, or the protocol is
+            unknown or cannot score these.
+    """
+    store = open_store(path)
+    try:
+        return _score(path, store, question)
+    finally:
+        store.close()
+
+
+def _score(path: Path, store: FeatureStore, question: Question) -> Report:
+    features = _score_set(path, store)
+    prediction = store.attachment("prediction") or {}
+    labels = _labels(path, prediction, question)
+    level = _level(features, prediction)
+    name, protocol = _protocol(question.protocol, level)
+    at: LabelAt = question.label_at or prediction.get("label_at") or labels.label_at
+    boundary: Boundary = question.boundary or prediction.get("boundary") or "strict"
+    pairs, missing, extra = _coverage(features, prediction, labels, question)
+    if missing and not question.allow_missing:
+        shown = ", ".join(f"'{printable(video)}'" for video in missing[:3])
+        raise ScoringError(
+            f"{len(pairs)} of {len(pairs) + len(missing)} videos of '{question.split}' have scores in "
+            f"{printable(path)}; {shown}{' and others' if len(missing) > 3 else ''} have none. Predict them, or "
+            "give --allow-missing to score the rest."
+        )
+    if not pairs:
+        raise ScoringError(f"{printable(path)} has scores of no video of '{question.split}' that has labels.")
+    columns = _columns(features.spec.classes, labels, pairs.values())
+    answers = _answers(features, labels, pairs, columns, name, at, boundary)
+    if name == "charades-localize-map":
+        answers = _with_missing(answers, labels, missing, columns)
+    table_NC, labels_NC = answers.pooled
+    _require_fit(name, protocol, table_NC, labels_NC)
+    values = protocol.measure(answers)
+    ap_C = metrics.class_average_precision(table_NC, labels_NC)
+    return Report(
+        path=path,
+        protocol=name,
+        text=protocol.text,
+        values=values,
+        chance=_chance(labels_NC, masked=name == "charades-video-map") if protocol.chance else None,
+        label_at=at,
+        boundary=boundary,
+        split=question.split,
+        scored=len(pairs),
+        missing=tuple(missing),
+        extra=extra,
+        rows=len(table_NC),
+        classes=answers.classes,
+        positives=tuple(int(count) for count in (labels_NC == 1).sum(axis=0)),
+        average_precision=tuple(_number(value) for value in ap_C),
+        random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
+        warnings=_warnings(table_NC, answers.classes),
+    )
+
+
+def _score_set(path: Path, store: FeatureStore) -> FeatureSet:
+    held = [name for name in store if store[name].spec.granularity is Granularity.SCORE]
+    if len(held) != 1:
+        what = f"{len(held)} sets of scores" if held else "features, no scores"
+        raise ScoringError(f"{printable(path)} holds {what}. 'vl predict' makes a store of scores from features.")
+    features = store[held[0]]
+    if len(features.spec.classes) != features.spec.row_shape[-1] or len(features.spec.row_shape) != 1:
+        raise ScoringError(
+            f"{printable(path)} has {len(features.spec.classes)} class names for rows of shape "
+            f"{features.spec.row_shape}. Predict again."
+        )
+    return features
+
+
+def _labels(path: Path, prediction: Mapping[str, Any], question: Question) -> Labels:
+    """From the option, else from the prediction, else from the run in whose folder the store lies."""
+    if question.labels is not None:
+        return read_labels(question.labels, question.classes)
+    if isinstance(prediction.get("labels"), dict):
+        return Labels.from_dict(prediction["labels"])
+    beside = path.parent / "labels.json"
+    if (path.parent / "config.json").is_file() and beside.is_file():
+        if beside.stat().st_size > MAX_JSON:
+            raise ScoringError(f"{printable(beside)} is larger than {MAX_JSON >> 30} GiB.")
+        try:
+            document = json.loads(beside.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ScoringError(f"{printable(beside)} is no sound json. Give --labels a label file.") from error
+        return Labels.from_dict(document)
+    raise ScoringError(f"{printable(path)} has no labels with it. Give --labels a label file.")
+
+
+def _level(features: FeatureSet, prediction: Mapping[str, Any]) -> str:
+    """Row or video, as the prediction says, else by whether any video has more than one row."""
+    if prediction.get("level") in ("row", "video"):
+        return str(prediction["level"])
+    return "row" if any(features.entry(video).num_rows > 1 for video in features) else "video"
+
+
+def _protocol(name: str | None, level: str) -> tuple[str, Protocol]:
+    if name is None:
+        name = "frame-map" if level == "row" else "video-map"
+    if name not in PROTOCOLS:
+        raise ScoringError(f"there is no protocol '{printable(name)}'. There are: {', '.join(PROTOCOLS)}.")
+    if PROTOCOLS[name].level == "row" and level == "video":
+        raise ScoringError(f"{name} needs scores of rows, but these are of whole videos. Try --protocol video-map.")
+    return name, PROTOCOLS[name]
+
+
+def _coverage(
+    features: FeatureSet, prediction: Mapping[str, Any], labels: Labels, question: Question
+) -> tuple[dict[str, str], list[str], int]:
+    """Store id -> label id of the videos to score; those without scores; how many scores nobody asked for."""
+    held = [video for video in features if features.entry(video).num_rows]
+    if isinstance(prediction.get("expected"), list) and prediction.get("split") == question.split:
+        expected = [str(video) for video in prediction["expected"]]
+        pairs = match_videos(expected, labels.videos).pairs
+        if without := [video for video in expected if video not in pairs]:
+            raise ScoringError(
+                f"{len(without)} videos of '{question.split}' have no labels, '{printable(without[0])}' first."
+            )
+        there = set(held)
+        scored = {video: pairs[video] for video in expected if video in there}
+        return scored, [video for video in expected if video not in scored], len(there) - len(scored)
+    wanted = list(labels.videos)
+    if question.split != "all" and any(entry.subset for entry in labels.videos.values()):
+        subsets = {video: (entry.subset or "").lower() for video, entry in labels.videos.items()}
+        split = SUBSETS.get(question.split, question.split)
+        wanted = [video for video in wanted if SUBSETS.get(subsets[video], subsets[video]) == split]
+    matched = match_videos(held, wanted)
+    return matched.pairs, list(matched.only_labels), len(matched.only_store)
+
+
+def _columns(classes: tuple[str, ...], labels: Labels, videos: Iterable[str]) -> NDArray[np.intp]:
+    """(C,) for each class of the scores its column in the labels, -1 where the labels never name it."""
+    place = {name: index for index, name in enumerate(labels.classes)}
+    columns = np.array([place.get(name, -1) for name in classes], np.intp)
+    strange = set(range(len(labels.classes))) - set(columns.tolist())
+    if (columns < 0).all():
+        raise ScoringError(
+            f"scores and labels share no class: '{printable(classes[0])}' against "
+            f"'{printable(labels.classes[0])}'. Give --classes the file with the names, or "
+            "score with the labels of the training."
+        )
+    used: set[int] = set()
+    for video in videos if strange else ():
+        used.update(np.flatnonzero(labels.video(video) == 1).tolist())
+    if lost := sorted(strange & used):
+        raise ScoringError(
+            f"the labels have {len(lost)} classes that the scores do not know, "
+            f"'{printable(labels.classes[lost[0]])}' is the first. Train with labels that have them."
+        )
+    return columns
+
+
+def _chosen(table: NDArray[np.int8], columns: NDArray[np.intp]) -> NDArray[np.int8]:
+    """Label columns in the order of the scores' classes; 0 for a class that the labels never name."""
+    return np.where(columns >= 0, table[..., columns], np.int8(0))
+
+
+def _answers(
+    features: FeatureSet,
+    labels: Labels,
+    pairs: Mapping[str, str],
+    columns: NDArray[np.intp],
+    protocol: str,
+    at: LabelAt,
+    boundary: Boundary,
+) -> Answers:
+    answers = Answers(features.spec.classes, [], [], [], [])
+    for video, named in pairs.items():
+        rows = features.read(video)
+        if np.isnan(rows.features).any():
+            bad = int(np.isnan(rows.features).sum())
+            raise ScoringError(f"{bad} scores of '{printable(video)}' are nan. Predict that video again.")
+        duration = labels.videos[named].duration or float(rows.times[-1, 1])
+        table = rows.features
+        if PROTOCOLS[protocol].level == "video":
+            table, truth = table.max(axis=0, keepdims=True), labels.video(named)[None]
+        elif protocol == "charades-localize-map":
+            times = _charades_times(duration)
+            table = table[_row_at(rows.times, times)]
+            truth = labels.rows(named, np.stack([times, times], axis=1), "centre", "inclusive")
+        else:
+            truth = labels.rows(named, rows.times, at, boundary)
+        answers.scores.append(table)
+        answers.labels.append(_chosen(truth, columns))
+        answers.segments.append(_segments(labels, named, columns))
+        answers.durations.append(duration)
+    return answers
+
+
+def _with_missing(answers: Answers, labels: Labels, missing: Iterable[str], columns: NDArray[np.intp]) -> Answers:
+    """Charades localisation counts videos without scores: they come last in every ranking."""
+    ids = match_videos(missing, labels.videos).pairs
+    for named in ids.values():
+        duration = labels.videos[named].duration
+        if duration is None:
+            raise ScoringError(f"'{printable(named)}' has no scores, and its labels have no duration.")
+        times = _charades_times(duration)
+        truth = labels.rows(named, np.stack([times, times], axis=1), "centre", "inclusive")
+        answers.scores.append(np.full((len(times), len(columns)), -np.inf))
+        answers.labels.append(_chosen(truth, columns))
+        answers.segments.append(_segments(labels, named, columns))
+        answers.durations.append(duration)
+    return answers
+
+
+def _charades_times(duration: float) -> NDArray[np.float64]:
+    return np.arange(metrics.CHARADES_POINTS) / metrics.CHARADES_POINTS * duration
+
+
+def _row_at(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.intp]:
+    """For each time the last row that has begun by then, and the first row before any has."""
+    return np.maximum(np.searchsorted(rows[:, 0], times, side="right") - 1, 0)
+
+
+def _segments(labels: Labels, video: str, columns: NDArray[np.intp]) -> list[tuple[int, float, float]]:
+    place = {int(column): index for index, column in enumerate(columns) if column >= 0}
+    entry = labels.videos[video]
+    return [
+        (place[int(index)], float(start), float(end))
+        for index, (start, end) in zip(entry.classes, entry.spans, strict=True)
+        if index != IGNORED and int(index) in place
+    ]
+
+
+def _require_fit(name: str, protocol: Protocol, scores: NDArray[Any], labels: NDArray[np.int8]) -> None:
+    if not protocol.unknown and (unknown := int((labels < 0).sum())):
+        raise ScoringError(
+            f"{name} cannot leave out the {unknown} labels that are unknown; frame-map and video-map can."
+        )
+    if protocol.probabilities and not (scores.min() >= 0 and scores.max() <= 1):
+        raise ScoringError(
+            f"{name} needs probabilities, but the scores lie in [{scores.min():.3g}, {scores.max():.3g}]."
+        )
+
+
+def _chance(labels: NDArray[np.int8], *, masked: bool) -> float:
+    """Mean over classes with positives of their share of positives: the AP of constant scores."""
+    if masked:
+        labels = labels[(labels == 1).any(axis=1)]
+    positives_C, known_C = (labels == 1).sum(axis=0), (labels >= 0).sum(axis=0)
+    present = positives_C > 0
+    return float((positives_C[present] / known_C[present]).mean()) if present.any() else float("nan")
+
+
+def _warnings(scores: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
+    if len(scores) < 2:
+        return ()
+    constant_C = (scores == scores[0]).all(axis=0)
+    if constant_C.all():
+        return ("all rows have the same scores: nothing was learned, or nothing was predicted",)
+    if constant_C.any():
+        names = [printable(name) for name, constant in zip(classes, constant_C, strict=True) if constant]
+        return (f"{len(names)} classes have one score in all rows: {', '.join(names[:5])}",)
+    return ()
+
+
+def position_only_scores(
+    labels: Sequence[ArrayLike],
+    times: Sequence[ArrayLike],
+    wanted: ArrayLike,
+    *,
+    relative: bool = False,
+    bins: int = 100,
+) -> NDArray[np.float64]:
+    """What knowing nothing but the time gives: how often each class is present there in the training videos.
+
+    A floor for every head: one that is no better has learned when things happen, not what is seen.
+
+    Args:
+        labels: (T, C) 0, 1 or -1 (left out) of each training video.
+        times: (T, 2) seconds of the same rows.
+        wanted: (N, 2) seconds of the rows to score, of one video.
+        relative: compare shares of the duration (the end of the last row) instead of seconds.
+        bins: positions of the grid, from 0 to the longest training video (or to 1); later times take the last.
+
+    Returns:
+        (N, C) probabilities: the share of positives at that position, smoothed by one row at the overall share, so
+        that a position no training row has gives the overall share.
+    """
+    tables = [np.asarray(table) for table in labels]
+    points = [_positions(np.asarray(rows, np.float64), relative) for rows in times]
+    if not tables or len(tables) != len(points):
+        raise ValueError(f"{len(tables)} training videos have labels, {len(points)} have times")
+    longest = 1.0 if relative else max(float(rows.max(initial=0)) for rows in points) * (1 + 1e-9)
+    scale = bins / longest if longest > 0 else 0.0
+    labels_NC = np.concatenate(tables)
+    place_N = np.minimum((np.concatenate(points) * scale).astype(np.intp), bins - 1)
+    positives_GC, known_GC = np.zeros((2, bins, labels_NC.shape[1]))
+    np.add.at(positives_GC, place_N, labels_NC == 1)
+    np.add.at(known_GC, place_N, labels_NC >= 0)
+    overall_C = positives_GC.sum(axis=0) / np.maximum(known_GC.sum(axis=0), 1)
+    share_GC = (positives_GC + overall_C) / (known_GC + 1)
+    asked_N = (_positions(np.asarray(wanted, np.float64), relative) * scale).astype(np.intp)
+    scores_NC: NDArray[np.float64] = share_GC[np.clip(asked_N, 0, bins - 1)]
+    return scores_NC
+
+
+def _positions(times: NDArray[np.float64], relative: bool) -> NDArray[np.float64]:
+    """(T,) centres of rows, in seconds or as shares of the end of the last row."""
+    centres: NDArray[np.float64] = times.mean(axis=1)
+    return centres / times[-1, 1] if relative and len(times) else centres

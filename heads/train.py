@@ -1,0 +1,301 @@
+"""Training: a short loop that can be cut off anywhere and goes on with the same numbers.
+
+A checkpoint holds weights, optimiser, random states and how far the epoch has come; the learning rate is a
+function of the step, and an epoch's batches are a function of seed and epoch, so neither needs keeping.
+
+Shape letters: N rows, V videos, C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heads.checkpoint import load_tensors, save_tensors
+from heads.head import HeadError
+from heads.loss import scores_loss
+from heads.metrics import frame_map, video_map
+from heads.options import TrainOptions
+from heads.plan import Crops, training_crops, training_videos
+from heads.predict import Reading, autocast, score_videos
+from heads.standardise import Model
+from heads.stopping import StopSignal, stop_signal
+from heads.windows import Windows
+from stores import disk
+
+VALIDATIONS = 40  # about so many in a run that does not say how often
+PROTOCOLS = {"row": "frame mAP (all steps)", "video": "video mAP"}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A line of metrics.csv."""
+
+    epoch: int  # from 1
+    loss: float  # mean over the batches
+    val: float | None  # mAP of the validation videos; None where the epoch was not validated
+    lr: float  # of the last step
+    seconds: float
+
+
+class Observer(Protocol):
+    """Whoever shows how training goes."""
+
+    def note(self, text: str) -> None:
+        """Something that people should know."""
+
+    def step(self, done: int, total: int) -> None:
+        """So many of all updates are done."""
+
+    def epoch(self, epoch: Epoch, best: bool) -> None:
+        """An epoch is done; `best`: no validation was better."""
+
+
+@dataclass
+class Position:
+    """How far a run has come, in JSON types."""
+
+    epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done in the running one
+    best: float | None = None
+    best_epoch: int | None = None
+    since_best: int = 0  # validations
+    seconds: float = 0.0  # spent in the running epoch
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Training:
+    """One model on its way through the epochs, with everything that a checkpoint keeps.
+
+    Args:
+        model: with fresh weights; those of `folder` replace them if the run was there before.
+        windows: with labels.
+        train: indices of the videos to learn from.
+        val: indices of those that choose the epoch; empty: the last epoch is kept.
+        options: how.
+        folder: of the run; checkpoints and metrics go there.
+        observer: is told.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        windows: Windows,
+        train: Sequence[int],
+        val: Sequence[int],
+        options: TrainOptions,
+        folder: Path,
+        observer: Observer,
+    ) -> None:
+        self.model = model
+        self.windows = windows
+        self.train = train
+        self.val = val
+        self.options = options
+        self.folder = folder
+        self.observer = observer
+        self.level = model.head.level
+        self.optimizer = make_optimizer(model, options, windows.device)
+        self.position = Position()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=windows.device)
+        self.steps_an_epoch = len(self.plan(0))
+        if not self.steps_an_epoch:
+            raise HeadError("no training video has a row. 'vl info' shows what the store holds.")
+        self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
+        self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
+        self.saved_at = time.monotonic()
+
+    def plan(self, epoch: int) -> list[Crops]:
+        """The batches of an epoch."""
+        options, rows_V = self.options, self.windows.rows_V
+        if self.level == "video":
+            return training_videos(
+                rows_V, self.train, batch_size=options.batch_size, seed=options.seed, epoch=epoch
+            )
+        return training_crops(
+            rows_V,
+            self.train,
+            window=options.window,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            epoch=epoch,
+            variable_length=options.variable_length,
+        )
+
+    def run(self) -> Position:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Raises:
+            InterruptedRunError: a signal came; the run is saved.
+            HeadError: the loss is no number any more.
+        """
+        self.restore()
+        with stop_signal() as stop:
+            while self.position.epoch < self.epochs and not self.out_of_patience:
+                self.run_epoch(stop)
+                self.close_epoch(stop)
+            self.save()
+        return self.position
+
+    def run_epoch(self, stop: StopSignal) -> None:
+        """The batches of the running epoch that are left."""
+        position, began = self.position, time.monotonic()
+        self.model.train()
+        for batch in self.windows.batches(self.plan(position.epoch)[position.batch :]):
+            done = position.epoch * self.steps_an_epoch + position.batch
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(done, self.epochs * self.steps_an_epoch, self.options)
+            with autocast(self.windows.device, self.options.precision):
+                scores = self.model(batch)
+            loss = scores_loss(scores, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.options.clip:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss_sum += loss.detach()
+            position.batch += 1
+            self.observer.step(done + 1, self.epochs * self.steps_an_epoch)
+            if stop.number is not None or time.monotonic() - self.saved_at >= self.options.checkpoint_seconds:
+                position.seconds += time.monotonic() - began
+                began = time.monotonic()
+                self.save()
+                self.leave_if_asked(stop)
+        position.seconds += time.monotonic() - began
+
+    def close_epoch(self, stop: StopSignal) -> None:
+        """Validate where it is due, keep the weights if they are the best, write the epoch's line."""
+        position, began = self.position, time.monotonic()
+        number = position.epoch + 1
+        loss = float(self.loss_sum) / self.steps_an_epoch
+        if not math.isfinite(loss):
+            raise HeadError(f"the loss of epoch {number} is {loss}. Train again with a lower lr (now {self.options.lr}).")
+        due = number % self.eval_every == 0 or number == self.epochs
+        score = self.validate(stop) if due else None
+        best = due and (score is None or position.best is None or score > position.best)
+        if best:
+            position.best, position.best_epoch = score, number
+            state = {"epoch": number, "val": score}
+            save_tensors(self.folder / "best.safetensors", self.model.state_dict(), state)
+        if due:
+            position.since_best = 0 if best else position.since_best + 1
+        lr = learning_rate(number * self.steps_an_epoch - 1, self.epochs * self.steps_an_epoch, self.options)
+        epoch = Epoch(number, loss, score, lr, position.seconds + time.monotonic() - began)
+        position.history.append(dataclasses.asdict(epoch))
+        position.epoch, position.batch, position.seconds = number, 0, 0.0
+        self.loss_sum.zero_()
+        disk.write_atomically(self.folder / "metrics.csv", metrics_csv(position.history))
+        self.observer.epoch(epoch, best)
+
+    def validate(self, stop: StopSignal) -> float | None:
+        """mAP of the validation videos; None where none of them has a positive label."""
+        if not self.val:
+            return None
+        scores, labels = [], []
+        for video, of_video in score_videos(self.model, self.windows, self.val, reading(self.model, self.options)):
+            scores.append(of_video)
+            labels.append(self.windows.labels_of(video).reshape(of_video.shape))
+            if stop.number is not None:
+                self.save()
+                self.leave_if_asked(stop)
+        metric = frame_map if self.level == "row" else video_map
+        score = metric(np.concatenate(scores), np.concatenate(labels))
+        return None if math.isnan(score) else score
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether validation has not improved for as long as the options allow."""
+        return 0 < self.options.patience <= self.position.since_best
+
+    def leave_if_asked(self, stop: StopSignal) -> None:
+        """Raise if a signal came; the caller has saved."""
+        if stop.number is not None:
+            raise stop.error(self.folder)
+
+    def save(self) -> None:
+        """Everything that the next step depends on, in one file, durably and at once."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.windows.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.windows.device)
+        tensors["loss_sum"] = self.loss_sum
+        save_tensors(self.folder / "last.safetensors", tensors, dataclasses.asdict(self.position))
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """What `save` wrote, if it ever did."""
+        path = self.folder / "last.safetensors"
+        if not path.exists():
+            return
+        tensors, state = load_tensors(path)
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(weights)
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                index, _, slot = rest.partition(".")
+                states.setdefault(int(index), {})[slot] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and self.windows.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.windows.device)
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.position = Position(**state)
+        self.observer.note(f"going on after {self.position.epoch} epochs and {self.position.batch} batches")
+
+
+def reading(model: Model, options: TrainOptions) -> Reading:
+    """How the rows are cut into windows for scoring: the same for choosing the model and for using it."""
+    return Reading(model.head.level, options.window, options.stride, options.batch_size, options.precision)
+
+
+def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
+    """The rate of update number `step` (from 0) of `steps`.
+
+    none: lr throughout. cosine: up from 0 in the warm-up, then half a cosine down to 0. onecycle: half a cosine up
+    from lr / 25 in the first 30 %, half a cosine down to 0 in the rest (Smith and Topin, 2018, as PyTorch has it).
+    """
+    if options.schedule == "none":
+        return options.lr
+    start, share = (1 / 25, 0.3) if options.schedule == "onecycle" else (0.0, options.warmup)
+    rising = share * steps
+    if step < rising:
+        done = (step + 1) / (rising + 1)
+        bend = (1 - math.cos(math.pi * done)) / 2 if options.schedule == "onecycle" else done
+        return options.lr * (start + (1 - start) * bend)
+    return options.lr * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+
+
+def make_optimizer(model: Model, options: TrainOptions, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser over all weights of the model, fused into one kernel on a GPU."""
+    fused = device.type == "cuda"
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay, fused=fused
+        )
+    kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
+    return kind(model.parameters(), options.lr, weight_decay=options.weight_decay, fused=fused)
+
+
+def metrics_csv(history: Sequence[dict[str, Any]]) -> bytes:
+    """The lines of all epochs, with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [entry.name for entry in dataclasses.fields(Epoch)])
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()

@@ -1,0 +1,212 @@
+"""Everything that changes the disk: every create, write, fsync, rename and removal of the project is here.
+
+The order that makes a commit durable: write the files, fsync them, fsync their directories bottom-up, write the
+record to a temporary name, fsync it, rename it, fsync its directory. An fsync that failed is never tried again:
+the kernel may have dropped the pages and the second call would lie.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stores.errors import NoSpaceError, StoreError
+from stores.names import printable
+
+Data = bytes | NDArray[Any]  # arrays contiguous; their bytes count, whatever their dtype
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP}  # file systems that have no such thing keep entries anyhow
+
+
+@contextmanager
+def reporting(path: Path | str) -> Iterator[None]:
+    """Turn what the operating system refuses into one line that the user can act on.
+
+    Raises:
+        NoSpaceError: the disk or the quota is full.
+        StoreError: anything else, with the system's words.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise NoSpaceError(
+                f"no space for {printable(path)}: {reason}. What was committed is safe; "
+                "make room and run the same command again."
+            ) from error
+        raise StoreError(f"cannot write {printable(path)}: {reason}.") from error
+
+
+def _bytes(data: Data) -> memoryview:
+    return memoryview(data) if isinstance(data, bytes) else data.reshape(-1).view("u1").data
+
+
+class NewFile:
+    """A file that did not exist, written from its start to its end, with its digest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    @property
+    def sha256(self) -> str:
+        """Of everything written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, data: Data) -> None:
+        """All of `data`."""
+        assert self._fd is not None, f"{self.path} is closed"
+        view = _bytes(data)
+        self._digest.update(view)
+        while view.nbytes:
+            written = os.write(self._fd, view)
+            self.size += written
+            view = view[written:]
+
+    def sync(self) -> None:
+        """Make the bytes durable, and close; nothing happens if that was done before."""
+        if self._fd is None:
+            return
+        os.fsync(self._fd)
+        fd, self._fd = self._fd, None
+        os.close(fd)
+
+    def drop(self) -> None:
+        """Close without a promise; the file is about to be removed."""
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            with suppress(OSError):
+                os.close(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of the directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(fd)
+
+
+def sync_tree(path: Path) -> None:
+    """Make the entries of `path` and of every directory below it durable, the deepest first.
+
+    The files in them are synced where they are written, through the descriptor that wrote them.
+    """
+    for directory, _, _ in os.walk(path, topdown=False):
+        sync_directory(Path(directory))
+
+
+def make_directory(path: Path) -> None:
+    """A new directory; FileExistsError if there is one. The caller syncs the parent."""
+    os.mkdir(path)  # noqa: PTH102 (this module calls os alone, so that faults can be injected there)
+
+
+def ensure_directory(path: Path) -> None:
+    """`path` and its parents exist, durably, whoever made them."""
+    missing = [path, *path.parents]
+    missing = missing[: next(i for i, parent in enumerate(missing) if parent.is_dir())]
+    for directory in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(directory)  # noqa: PTH102
+        sync_directory(directory.parent)
+    if not missing:
+        sync_directory(path.parent)  # another writer may have made it and not come to its own sync
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+
+
+def write_atomically(path: Path, data: Data) -> None:
+    """`path` holds `data`, durably, or is what it was before; readers see the one or the other.
+
+    Raises:
+        NoSpaceError: the disk or the quota is full.
+        StoreError: the file cannot be written.
+    """
+    with reporting(path):
+        temporary = _temporary(path)
+        file = NewFile(temporary)
+        try:
+            file.write(data)
+            file.sync()
+            os.rename(temporary, path)  # noqa: PTH104
+        except BaseException:
+            file.drop()
+            with suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+            raise
+        sync_directory(path.parent)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give the finished file `temporary` the name `final` of the same directory, durably and at once.
+
+    Raises:
+        NoSpaceError: the disk or the quota is full; `final` is what it was before.
+        StoreError: the file cannot be synced or renamed.
+    """
+    with reporting(final):
+        fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, final)  # noqa: PTH104
+        sync_directory(final.parent)
+
+
+def write_at(fd: int, data: Data, offset: int) -> None:
+    """All of `data` into the open file at `offset`."""
+    view = _bytes(data)
+    while view.nbytes:
+        written = os.pwrite(fd, view, offset)
+        offset += written
+        view = view[written:]
+
+
+def move(path: Path, directory: Path) -> None:
+    """Bring a file or a directory into `directory` under its own name, durably."""
+    with reporting(path):
+        ensure_directory(directory)
+        os.rename(path, directory / path.name)  # noqa: PTH104
+        sync_directory(directory)
+        sync_directory(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Take away one name, durably; nothing happens if it is not there."""
+    with reporting(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108
+        sync_directory(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Take away what no record names, as far as that is possible; what stays is an orphan."""
+    for directory, folders, names in os.walk(path, topdown=False):
+        for name in [*folders, *names]:
+            entry = Path(directory, name)
+            with suppress(OSError):
+                if entry.is_dir() and not entry.is_symlink():
+                    os.rmdir(entry)  # noqa: PTH106
+                else:
+                    os.unlink(entry)  # noqa: PTH108
+    with suppress(OSError):
+        os.rmdir(path)  # noqa: PTH106

@@ -1,0 +1,105 @@
+"""Reading local files that may be hostile: regular files inside the store's own folder, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stores.errors import DamageError, StoreError
+from stores.names import printable
+
+RECORD_LIMIT = 1 << 30  # bytes of one JSON document; a million videos need 200 MB
+_OPEN_FILES = 256  # under the 1024 descriptors that a process has by default
+
+
+class ReadFile:
+    """An open regular file; closes itself when the last user lets go, in whatever thread."""
+
+    __slots__ = ("fd", "path", "size")
+
+    def __init__(self, path: str) -> None:
+        self.fd = -1
+        # NOFOLLOW: a link may lead anywhere. NONBLOCK: a FIFO would wait for a writer for ever.
+        self.fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.path = path
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise DamageError(f"{printable(path)} is not a regular file.")
+        self.size = status.st_size
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def read(self, length: int, offset: int = 0) -> bytes:
+        """Exactly `length` bytes from `offset`; DamageError if the file ends before."""
+        parts = []
+        while length:
+            part = os.pread(self.fd, length, offset)
+            if not part:
+                raise DamageError(f"{printable(self.path)} ends at byte {offset}. Run 'vl verify' on the store.")
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def read_into(self, out: NDArray[Any], offset: int) -> None:
+        """Fill the contiguous array `out` with the bytes from `offset` on; DamageError if the file ends before."""
+        done = os.preadv(self.fd, (out.data,), offset)
+        if done == out.nbytes:
+            return
+        rest = out.reshape(-1).view("u1").data  # the kernel stops at 2 GiB a call
+        while done < out.nbytes:
+            part = os.preadv(self.fd, (rest[done:],), offset + done)
+            if not part:
+                raise DamageError(f"{printable(self.path)} ends at byte {offset + done}. Run 'vl verify' on the store.")
+            done += part
+
+
+def read_document(path: str) -> bytes:
+    """The bytes of one small file; DamageError if it is no regular file or larger than any record of ours."""
+    file = ReadFile(path)
+    if file.size > RECORD_LIMIT:
+        raise DamageError(f"{printable(path)} has {file.size} bytes, more than any record of a store.")
+    return file.read(file.size)
+
+
+class FilePool:
+    """The open files of one store: some stay open, so that a random read costs one system call."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.path.realpath(root)
+        self._files: OrderedDict[str, ReadFile] = OrderedDict()
+
+    def held(self, relative: str) -> ReadFile | None:
+        """The file at `relative` if it was kept open."""
+        return self._files.get(relative)
+
+    def open(self, relative: str) -> ReadFile:
+        """The file at `relative`; DamageError if it is missing, or if any link stands on the way to it."""
+        path = os.path.join(self.root, relative)  # noqa: PTH118 (strings: this runs for every file of a store)
+        if os.path.realpath(path) != path:
+            raise DamageError(f"{printable(path)} is a link or leads through one; a store has none.")
+        try:
+            return ReadFile(path)
+        except FileNotFoundError:
+            raise DamageError(
+                f"{printable(path)} is gone: open the store again if it was compacted, else run 'vl verify' on it."
+            ) from None
+        except OSError as error:
+            raise StoreError(f"cannot read {printable(path)}: {error.strerror}.") from error
+
+    def keep(self, relative: str, file: ReadFile) -> None:
+        """Hold `file` open for `held`; one that was held before may be let go."""
+        while len(self._files) >= _OPEN_FILES:
+            self._files.popitem(last=False)
+        self._files[relative] = file
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._files.clear()

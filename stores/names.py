@@ -1,0 +1,61 @@
+"""Names: what may be printed, and what may stand on disk.
+
+Nothing on disk is named after a video; ids come from file names of strangers, so they are escaped before they
+reach a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from stores.errors import StoreError
+
+_SET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
+_KIND = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_SEGMENT = re.compile(r"[0-9]{20}-[0-9a-f]{12}")
+
+
+def printable(text: object) -> str:
+    r"""`text` with everything that could steer a terminal written as an escape.
+
+    >>> printable("a\x1b[2Jb.mp4")
+    'a\\x1b[2Jb.mp4'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def slug(text: str, limit: int = 60) -> str:
+    """`text` as a harmless part of a file name: lower case, digits, `_`, `-`, `.`; add a hash where it must be unique.
+
+    >>> slug("../../My Video.mp4")
+    'my-video.mp4'
+    """
+    return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")[:limit].strip("-.") or "unnamed"
+
+
+def require_set_name(name: str) -> str:
+    """`name` itself; StoreError unless it may name a feature set."""
+    if not _SET_NAME.fullmatch(name):
+        raise StoreError(
+            f"'{printable(name)}' cannot name a feature set: use lower case letters, digits, '_', '.' and '-'."
+        )
+    return name
+
+
+def require_kind(kind: str) -> str:
+    """`kind` itself; StoreError unless it may name a kind of attachment."""
+    if not _KIND.fullmatch(kind):
+        raise StoreError(f"'{printable(kind)}' cannot name an attachment: use lower case letters, digits, '_' and '-'.")
+    return kind
+
+
+def new_segment_name() -> str:
+    """A name nobody else takes; names sort by the time they were given."""
+    return f"{time.time_ns():020d}-{secrets.token_hex(6)}"
+
+
+def is_segment_name(name: str) -> bool:
+    """Whether `name` has the form of `new_segment_name`."""
+    return _SEGMENT.fullmatch(name) is not None
