@@ -191,13 +191,14 @@ def show_estimate(cost: Estimate, found: Inputs, as_json: bool) -> None:
 
 def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json: bool) -> None:
     """Every input, accounted for."""
-    failed = {failure.video for failure in summary.failures if failure.set_name is None}
     if as_json:
         document = {
             "store": str(out),
             "done": summary.done,
             "there_already": summary.there,
-            "failed": [vars(failure) for failure in summary.failures],
+            "partly": summary.partly,
+            "failed": summary.failed,
+            "failures": [vars(failure) for failure in summary.failures],
             "changed": summary.changed,
             "ignored": [str(path) for path in found.ignored],
             "rows": dict(summary.rows),
@@ -207,9 +208,11 @@ def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json
         }
         typer.echo(json.dumps(document, indent=2))
         return
+    inputs = summary.done + summary.there + summary.partly + summary.failed
+    partly = f"{summary.partly} in part, " if summary.partly else ""
     typer.echo(
-        f"{len(found.videos) + len(found.failures)} inputs: {summary.done} done, {summary.there} there already, "
-        f"{len(failed)} failed; {summary.video_seconds / 60:.1f} minutes of video -> {out}"
+        f"{inputs} inputs: {summary.done} done, {summary.there} there already, {partly}{summary.failed} failed; "
+        f"{summary.video_seconds / 60:.1f} minutes of video -> {printable(str(out))}"
     )
     for name, rows in sorted(summary.rows.items()):
         typer.echo(f"  {name}: {rows} rows")

@@ -11,7 +11,7 @@ import typer
 from stores.names import printable
 
 if TYPE_CHECKING:
-    from heads.scoring import Report
+    from heads.protocols import Report
 
 RUNS = Path("runs")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
@@ -28,7 +28,9 @@ def score(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file instead of the labels that came along.")] = None,
     classes: Annotated[Path | None, typer.Option(help="Names of the classes, if --labels numbers them.")] = None,
-    split: Annotated[str, typer.Option(help="test, val, another subset of the labels, or all.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="test, val, another subset of the labels, or all.", show_default="test")
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="frame-map, video-map, charades-video-map, ...; a wrong name lists all.")
     ] = None,

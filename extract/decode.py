@@ -25,6 +25,8 @@ DECODERS: Mapping[str, str] = {
     "decord": "extract.decode_decord:DecordDecoder",
 }
 
+COMPLETE = 0.99  # a smaller share of the declared length, or of the frames, is partial
+
 
 class Reason(StrEnum):
     """Why an input, or its sound alone, gave no rows."""
@@ -100,6 +102,16 @@ class Summary:
     frames_decoded: int
     frames_expected: int | None
     missing: str = ""  # what is missing, in words, where less than 99 % of the declared length could be decoded
+
+
+def missing_end(end: float, declared: float | None, frame: float) -> str:
+    """What is missing, in words, of a video that ends at `end` seconds and should last `declared`; "" if nothing is.
+
+    One `frame` (seconds) may always be missing: packed B-frames of AVI end one tick early.
+    """
+    if declared is None or end >= COMPLETE * declared or declared - end <= 1.5 * frame:
+        return ""
+    return f"it ends after {end:.2f} of {declared:.2f} s"
 
 
 class Picture(Protocol):

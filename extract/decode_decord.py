@@ -11,15 +11,18 @@ Shape letters: N frames.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import av  # noqa: F401  # before decord, whose older libraries are loaded globally and would take the place of av's
 import decord
 import numpy as np
+from decord import DECORDError, DECORDLimitReachedError
 from numpy.typing import NDArray
 
-from extract.decode import DecodeError, DecodePlan, Limits, Picture, Reason, Sound, SoundLost, Summary
-from extract.decode_pyav import PyAvDecoder, open_container, time_zero, video_stream
+from extract.decode import DecodeError, DecodePlan, Limits, Picture, Reason, Sound, SoundLost, Summary, missing_end
+from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, open_container, time_zero, video_stream
 
 USE_PYAV = "extract it with --decoder pyav"
 SAME_TIME = 2e-3  # seconds between decord's time of a frame and the container's
@@ -33,7 +36,8 @@ class FrameIndex:
 
     times: NDArray[np.float64]  # (N,) seconds from time 0
     keys: NDArray[np.bool_]  # (N,) whether decoding can start there
-    end: float  # of the last frame
+    end: float  # seconds at which the last frame ends
+    frame: float  # seconds that a frame lasts on average
 
 
 def read_index(path: str, beat: Callable[[], None]) -> FrameIndex:
@@ -72,7 +76,8 @@ def read_index(path: str, beat: Callable[[], None]) -> FrameIndex:
     packets.sort()
     times = np.array([float(pts * base - zero) for pts, _, _ in packets])
     length = float(packets[-1][2] * base) or (float(1 / rate) if rate else 0.04)
-    return FrameIndex(times, np.array([key for _, key, _ in packets]), times[-1] + length)
+    end = float(times[-1]) + length
+    return FrameIndex(times, np.array([key for _, key, _ in packets]), end, (end - float(times[0])) / len(times))
 
 
 def refused(why: str) -> DecodeError:
@@ -98,20 +103,20 @@ class DecordDecoder:
     def __init__(self, path: str, plan: DecodePlan, limits: Limits, beat: Callable[[], None]) -> None:
         decord.logging.set_level(decord.logging.QUIET)
         self._path, self._plan, self._limits, self._beat = path, plan, limits, beat
-        first, self.probe = self._first_frame()
+        first = self._open_container()
         self._index = read_index(path, beat)
         if self._index.end > limits.max_duration_s:
             raise DecodeError(Reason.TOO_LARGE, f"lasts {self._index.end:.0f} s, over {limits.max_duration_s:.0f}")
         try:
             self._reader = decord.VideoReader(path, num_threads=1, fault_tol=DAMAGED_SHARE)
-        except (RuntimeError, AssertionError) as error:  # DECORDError is a RuntimeError
+        except (DECORDError, DECORDLimitReachedError, AssertionError) as error:
             raise refused(f"decord cannot open it ({_first_line(error)})") from error
         self._compare_times()
         self._compare_picture(first)
 
     def __iter__(self) -> Iterator[Picture | Sound | SoundLost]:
         if self._plan.audio_rate is not None:
-            decoder = PyAvDecoder(self._path, self._plan, self._limits, self._beat, pictures=False)
+            decoder = PyAvDecoder(self._path, replace(self._plan, rates=()), self._limits, self._beat)
             try:
                 yield from decoder
             finally:
@@ -128,14 +133,22 @@ class DecordDecoder:
     def summary(self) -> Summary:
         """The container's frames, all of which were decoded."""
         count = len(self._index.times)
-        return Summary(self._index.end, count, count)
+        declared = self.probe.duration if self.probe.container in DECLARES_LENGTH else None
+        return Summary(self._index.end, count, count, missing_end(self._index.end, declared, self._index.frame))
 
     def close(self) -> None:
         """Let go of decord's threads and buffers."""
         del self._reader
 
-    def _first_frame(self) -> tuple[NDArray[np.uint8], object]:
-        raise NotImplementedError
+    def _open_container(self) -> NDArray[np.uint8]:
+        """Set the probe; returns the first frame, upright, as PyAV decodes it."""
+        decoder = PyAvDecoder(self._path, replace(self._plan, audio_rate=None), self._limits, self._beat)
+        try:
+            self.probe = decoder.probe
+            picture = next(item for item in decoder if not isinstance(item, (Sound, SoundLost)))
+            return picture.rgb().copy()
+        finally:
+            decoder.close()
 
     def _stretch(self, start: int) -> int:
         """Where to stop reading: at most a quarter of the memory limit on, at a key frame if one lies there."""
@@ -154,7 +167,7 @@ class DecordDecoder:
                 self._beat()
                 images.append(self._reader.next().asnumpy())
             self._reader.seek(0)  # drops the packets that wait for being decoded
-        except (RuntimeError, StopIteration) as error:
+        except (DECORDError, DECORDLimitReachedError, StopIteration) as error:
             raise refused(f"decord fails at frame {start + len(images)} ({_first_line(error)})") from error
         return images
 
@@ -181,4 +194,7 @@ class DecordDecoder:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    """What an error says, without the time, source file and path before it and the stack after it."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    said = re.sub(r"^\[[0-9:]+\] \S+ (\[.*?\])?", "", lines[0])[:100]
+    return said.encode("unicode_escape").decode()

@@ -8,6 +8,7 @@ Shape letters: H height, W width.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -27,6 +28,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from extract.decode import (
+    COMPLETE,
     DecodeError,
     DecodePlan,
     Limits,
@@ -36,13 +38,14 @@ from extract.decode import (
     Sound,
     SoundLost,
     Summary,
+    missing_end,
     sniff,
 )
 from extract.decode_sound import SoundTrack, first_audio
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,ivf,yuv4mpegpipe,mxf,nut,rm"
 DECLARES_LENGTH = frozenset({"mov", "matroska", "avi", "flv", "asf"})  # the others' is guessed from what is there
-COMPLETE = 0.99  # less of the declared length, or of the frames, is partial; one frame may always be missing at the end
+PACKET_S = 0.1  # seconds; no codec has longer packets of sound than about this
 MAX_READ_ERRORS = 1000  # in a row, without a packet between them
 
 
@@ -192,19 +195,12 @@ class FrameClock:
 class PyAvDecoder:
     """One video through PyAV; see `extract.decode.Decoder`."""
 
-    def __init__(
-        self,
-        path: str,
-        plan: DecodePlan,
-        limits: Limits,
-        beat: Callable[[], None],
-        pictures: bool = True,
-    ) -> None:
-        """Open and decode the first frame; `pictures` False: sound alone, nothing of the pictures is decoded."""
-        self._limits, self._beat = limits, beat
+    def __init__(self, path: str, plan: DecodePlan, limits: Limits, beat: Callable[[], None]) -> None:
+        """Open the file and decode the first frame, unless the plan wants no pictures: then none is decoded."""
+        self._plan, self._limits, self._beat = plan, limits, beat
         self._container, self._family = open_container(path)
         try:
-            self._set_up(plan, pictures)
+            self._set_up()
         except FFmpegError as error:
             self.close()
             raise _explained(error) from error
@@ -212,11 +208,12 @@ class PyAvDecoder:
             self.close()
             raise
 
-    def _set_up(self, plan: DecodePlan, pictures: bool) -> None:
-        container = self._container
+    def _set_up(self) -> None:
+        container, plan = self._container, self._plan
         self._video = video_stream(container)
         self._video.codec_context.thread_count = 1
-        self._video.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
+        # Inside FFmpeg too, so that nothing huge is ever allocated; it counts the codec's own margins.
+        self._video.codec_context.options = {"max_pixels": str(2 * self._limits.max_pixels + (1 << 16))}
         self._audio = first_audio(container) if plan.audio_rate else None
         self._zero = time_zero(container, self._video)
         counted = self._family == "avi" and bool(self._video.codec_context.has_b_frames)
@@ -224,17 +221,17 @@ class PyAvDecoder:
         self._converter = VideoReformatter()
         self._decoded = self._damaged = self._failed = 0
         self._discarded = 0  # frames that an edit list leaves out
-        self._audio_end = Fraction(0)
+        self._sound_packets = self._silent_packets = 0
         self._track: SoundTrack | None = None
         if plan.audio_rate and self._audio is not None and self._audio.codec_context is not None:
             self._track = SoundTrack(plan.audio_rate, self._zero, self._limits.max_duration_s)
-        self._lost = self._why_no_sound(plan)
+        self._lost = self._why_no_sound()
         self._check_size(self._video.width, self._video.height)
         if (duration := self._declared()) is not None and duration > self._limits.max_duration_s:
             raise DecodeError(Reason.TOO_LARGE, f"lasts {duration:.0f} s, over {self._limits.max_duration_s:.0f}")
-        self._packets = self._read(pictures)
+        self._packets = self._read(bool(plan.rates))
         self._held: list[av.Packet[Any]] = []  # sound that lies before the first frame
-        self._first = self._first_frames() if pictures else []
+        self._first = self._first_frames() if plan.rates else []
         self.probe = self._probe()
 
     def __iter__(self) -> Iterator[Picture | Sound | SoundLost]:
@@ -249,17 +246,21 @@ class PyAvDecoder:
                 yield from self._sound(packet)
         if self._track is not None:
             yield from self._track.flush()
+            if (missing := self._missing_sound()) and not self._limits.allow_partial:
+                yield SoundLost(Reason.PARTIAL, missing)
 
     def summary(self) -> Summary:
         """Where the video ends, and whether all of it could be decoded."""
         expected = self._video.frames - self._discarded if self._video.frames else None
+        if not self._plan.rates:
+            return Summary(self.probe.duration or (self._track.end if self._track else 0.0), 0, expected)
         return Summary(float(self._clock.end), self._decoded, expected, self._missing())
 
     def close(self) -> None:
         self._container.close()
 
-    def _why_no_sound(self, plan: DecodePlan) -> SoundLost | None:
-        if plan.audio_rate is None or self._track is not None:
+    def _why_no_sound(self) -> SoundLost | None:
+        if self._plan.audio_rate is None or self._track is not None:
             return None
         if self._audio is None:
             return SoundLost(Reason.NO_AUDIO, "has no sound track")
@@ -304,7 +305,7 @@ class PyAvDecoder:
         if self._audio is not None:
             streams.append(self._audio)
         errors = 0
-        while errors < MAX_READ_ERRORS:
+        while streams and errors < MAX_READ_ERRORS:
             try:
                 for packet in self._container.demux(*streams):
                     self._beat()
@@ -341,14 +342,17 @@ class PyAvDecoder:
             yield UprightFrame(time, frame, self._size, self._converter)
 
     def _sound(self, packet: av.Packet[Any]) -> Iterator[Sound | SoundLost]:
-        """The sound of `packet`; its gap is filled with zeros if it cannot be decoded."""
+        """The sound of `packet`; one that cannot be decoded is counted and leaves a gap."""
         if self._track is None:
             return
+        self._sound_packets += 1
         try:
             for frame in cast("list[AudioFrame]", packet.decode()):
                 yield from self._track.push(frame)
-        except (InvalidDataError, AvEOFError):
+        except AvEOFError:
             return
+        except InvalidDataError:
+            self._silent_packets += 1
         except DecodeError as error:
             self._track = None
             yield SoundLost(error.reason, error.detail)
@@ -361,16 +365,12 @@ class PyAvDecoder:
 
     def _declared(self) -> float | None:
         """Seconds that the container says the pictures last, from time 0."""
-        stream = self._video
-        if stream.duration is not None and stream.time_base is not None:
-            start = (stream.start_time or 0) * stream.time_base - self._zero
-            return float(max(start, Fraction(0)) + stream.duration * stream.time_base)
-        if tag := stream.metadata.get("DURATION"):  # Matroska: hours:minutes:seconds
-            hours, minutes, seconds = (float(part) for part in tag.split(":"))
-            return hours * 3600 + minutes * 60 + seconds - float(self._zero)
-        if self._container.duration is not None:
-            return self._container.duration / av.time_base
-        return None
+        end = declared_end(self._video, self._zero)
+        if end is None and self._container.duration is not None:
+            end = self._container.duration / av.time_base
+            if self._family in DECLARES_LENGTH:  # a header's duration counts from the file's own 0
+                end -= float(self._zero)
+        return end
 
     def _missing(self) -> str:
         """What keeps the video from counting as complete, in words; empty if nothing does."""
@@ -378,9 +378,24 @@ class PyAvDecoder:
         if whole < COMPLETE * (self._decoded + self._failed):
             return f"{self._damaged + self._failed} of {self._decoded + self._failed} frames are damaged"
         declared = self._declared() if self._family in DECLARES_LENGTH else None
-        if declared is None or self._clock.end >= COMPLETE * declared:
+        return missing_end(float(self._clock.end), declared, float(self._clock.tick or 0))
+
+    def _missing_sound(self) -> str:
+        """What is missing of the sound track, in words; empty if nothing is."""
+        if self._silent_packets > (1 - COMPLETE) * self._sound_packets:
+            return f"{self._silent_packets} of {self._sound_packets} packets of sound are damaged"
+        if self._track is None or self._audio is None or self._family not in DECLARES_LENGTH:
             return ""
-        frame = self._clock.tick or Fraction(0)  # packed B-frames of AVI end one tick early
-        if declared - self._clock.end <= 1.5 * frame:
-            return ""
-        return f"it ends after {float(self._clock.end):.2f} of {declared:.2f} s"
+        return missing_end(self._track.end, declared_end(self._audio, self._zero), PACKET_S)
+
+
+def declared_end(stream: VideoStream | AudioStream, zero: Fraction) -> float | None:
+    """Seconds from `zero` at which a stream ends, if the container says so of this stream."""
+    if stream.duration is not None and stream.time_base is not None:
+        start = (stream.start_time or 0) * stream.time_base - zero
+        return float(max(start, Fraction(0)) + stream.duration * stream.time_base)
+    if tag := stream.metadata.get("DURATION"):  # Matroska writes hours:minutes:seconds
+        parts = tag.split(":")
+        with contextlib.suppress(ValueError):
+            return sum(float(part) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)) - float(zero)
+    return None

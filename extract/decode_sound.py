@@ -60,6 +60,11 @@ class SoundTrack:
         for resampled in self._resampler.resample(frame):
             yield from self._give(resampled)
 
+    @property
+    def end(self) -> float:
+        """Seconds at which the sound that was given out ends."""
+        return self._written / self._rate
+
     def flush(self) -> Iterator[Sound]:
         """What the resampler still holds."""
         if self._resampler is not None:

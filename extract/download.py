@@ -56,8 +56,8 @@ def fetch(
     instead: str,
     report: Callable[[str], None] | None = None,
     trusted_http: str | None = None,
-) -> Path:
-    """Where `file` lies in the cache, downloaded if need be, its digest verified each time.
+) -> tuple[Path, str]:
+    """Where `file` lies in the cache, downloaded if need be, and its sha256, verified each time.
 
     Args:
         instead: what the user can do otherwise, for the message: "give --weights i3d=PATH".
@@ -81,11 +81,10 @@ def fetch(
             with locked(folder / f"{file.filename}.lock"):
                 if not final.exists():  # another process may have brought it while this one waited
                     download(file, final, advice(file, final, instead), report, trusted_http)
-                    return final
         except OSError as error:
             raise disk_error(error, final) from error
     verify(final, file, instead)
-    return final
+    return final, file.sha256
 
 
 def advice(file: PublishedFile, final: Path, instead: str) -> str:
@@ -96,16 +95,20 @@ def advice(file: PublishedFile, final: Path, instead: str) -> str:
 
 
 def verify(path: Path, file: PublishedFile, instead: str) -> None:
-    """A file in the cache is used only if it is the published one, whoever put it there."""
+    """A file is used only if it is the published one, whoever put it there."""
     if not path.is_file():
         raise WeightsError(f"{printable(path)} is no regular file. Remove it, or {instead}.")
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != file.sha256:
         raise WeightsError(
             f"{printable(path)} is not the published {file.filename}: its sha256 is {found}, not {file.sha256}. "
-            f"Remove it to have it downloaded again, or {instead}."
+            f"Remove it and run again, or {instead}."
         )
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def download(

@@ -221,14 +221,19 @@ class ClipRows:
         for level, x in given.items():
             name = self.network.sets[level]
             per_tile = x.shape[1]
-            kept = [range(*tile.keep.indices(per_tile)) for tile in tiles]
-            if not self.network.convolutional:
-                kept = [range(per_tile)] * len(tiles)
+            kept = [self._kept(tile, per_tile) for tile in tiles]
             rows[name] = torch.cat([x[i, k.start : k.stop] for i, k in enumerate(kept)])
             times[name] = np.concatenate(
                 [self._times(tile.first_row, len(k), per_tile) for tile, k in zip(tiles, kept, strict=True)]
             )
         yield from self.pending.add(rows, times)
+
+    def _kept(self, tile: Tile, per_tile: int) -> range:
+        """Which rows of a pass belong to the video: a padded window gives time steps behind its end, too."""
+        if self.network.convolutional:
+            return range(*tile.keep.indices(per_tile))
+        real = min(self.network.window, self.num_frames - tile.first_row * self.network.stride)
+        return range(-(-real * per_tile // self.network.window))
 
     def _times(self, first_row: int, count: int, per_window: int) -> NDArray[np.float64]:
         """(count, 2) seconds of the rows that one tile gives."""

@@ -148,8 +148,6 @@ class Unit(nn.Module):
         super().__init__()
         self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=False)
         self.bn = nn.BatchNorm3d(out, eps=1e-3)
-        # He's initialisation: with the default one, random weights fade to nothing over twenty layers.
-        nn.init.kaiming_normal_(self.conv3d.weight, nonlinearity="relu")
         if stride == 1:
             self.conv3d.padding = (kernel // 2,) * 3  # what SAME is at any size
 

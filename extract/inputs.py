@@ -96,14 +96,10 @@ def _search(root: Path, found: Inputs) -> None:
         folders = [links.pop(0)]
         while folders:
             folder = folders.pop()
-            state = folder.stat()
-            if (state.st_dev, state.st_ino) in visited:
-                continue
-            visited.add((state.st_dev, state.st_ino))
-            for entry in _entries(folder, root, found):
+            for entry in _entries(folder, root, visited, found):
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(Path(entry.path))
-                elif entry.is_symlink() and entry.is_dir():
+                elif _is_folder(entry):
                     links.append(Path(entry.path))
                 elif _tried(entry):
                     _take(Path(entry.path), _video_id(os.path.relpath(entry.path, root)), found)
@@ -111,19 +107,31 @@ def _search(root: Path, found: Inputs) -> None:
                     found.ignored.append(Path(entry.path))
 
 
-def _entries(folder: Path, root: Path, found: Inputs) -> Iterator[os.DirEntry[str]]:
-    """What lies in `folder`, sorted by bytes, without hidden folders and feature stores."""
+def _entries(folder: Path, root: Path, visited: set[tuple[int, int]], found: Inputs) -> Iterator[os.DirEntry[str]]:
+    """What lies in `folder`, sorted by bytes, without hidden folders and feature stores; nothing on a second visit."""
     try:
+        status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         name = _video_id(os.path.relpath(folder, root))
         found.failures.append(Failure(name, Reason.UNREADABLE, f"the folder cannot be listed: {error.strerror}"))
         return
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
     for entry in entries:
-        if entry.is_dir() and (entry.name.startswith(".") or entry.name.endswith(".zarr")):
+        if _is_folder(entry) and (entry.name.startswith(".") or entry.name.endswith(".zarr")):
             found.ignored.append(Path(entry.path))
         else:
             yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one; a link to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _tried(entry: os.DirEntry[str]) -> bool:

@@ -58,10 +58,12 @@ class Observer:
 
 @dataclass
 class Summary:
-    """How an extraction ended, each input counted once."""
+    """How an extraction ended; each input is in exactly one of the first four counts."""
 
-    done: int = 0
-    there: int = 0  # committed by an earlier run
+    done: int = 0  # every wanted set is committed, at least one of them by this run
+    there: int = 0  # every wanted set was committed by an earlier run
+    partly: int = 0  # some sets are committed, others failed (a video without sound)
+    failed: int = 0
     failures: list[Failure] = field(default_factory=list)  # of this run, and earlier ones not retried
     changed: list[str] = field(default_factory=list)  # committed, but the file is another one now
     rows: Counter[str] = field(default_factory=Counter)
@@ -113,7 +115,23 @@ def extract_videos(
             with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
                 for event in pool:
                     run.take(event)
+    count(inputs, out, plan, summary)
     return summary
+
+
+def count(inputs: Sequence[VideoInput], out: Path, plan: Plan, summary: Summary) -> None:
+    """Put every input into its count, by what the store holds now."""
+    store = ZarrStore(out)
+    for video in inputs:
+        held = sum(name in store and video.id in store[name] for name in plan.specs)
+        if held == len(plan.specs):
+            summary.done += 1
+        elif held:
+            summary.partly += 1
+        else:
+            summary.failed += 1
+    summary.done -= summary.there
+    summary.failed += len({failure.video for failure in summary.failures} - {video.id for video in inputs})
 
 
 def work(
@@ -193,6 +211,8 @@ class Run:
                 video = self.videos[event.video]
                 for sound in video.sounds:
                     self.append(video, sound.push(event.samples))
+                if not self.rates and self.plan.decode.audio_rate:
+                    self.observer.advanced(event.video, len(event.samples) / self.plan.decode.audio_rate)
             case AudioFailed():
                 self.lose_sound(event)
             case Restarted():
@@ -251,7 +271,6 @@ class Run:
                 "partial": event.partial,
             }
         )
-        self.summary.done += 1
         self.summary.video_seconds += event.duration
         self.summary.frames_decoded += event.frames_decoded
         self.observer.done(event.video)

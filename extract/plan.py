@@ -43,7 +43,7 @@ class ExtractOptions:
     device: str = "auto"
     precision: str = "fp32"
     batch: int | None = None
-    tile: int = 352  # frames of a convolutional tile, of which all but the context become rows
+    tile: int | None = None  # frames of a convolutional tile, of which all but the context become rows
     decoder: str = "pyav"
 
 
@@ -189,8 +189,9 @@ def plan_network(
         for level in levels
     }
     on_cuda = next(backbone.parameters()).device.type == "cuda"
+    tile = options.tile or (1024 if on_cuda else 768)  # 7.3 and 7.1 times less work than windows; 5 MB a frame
     batch = options.batch or (1 if convolutional else (32 if window == 1 else 2) * (8 if on_cuda else 1))
-    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, options.tile, options.precision)
+    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, tile, options.precision)
 
 
 def clip_settings(

@@ -37,16 +37,16 @@ CLASSES = (
 SOUNDING = frozenset({"beep", "drum", "flash", "hum", "lift"})  # the classes that are heard
 POUR_WITHIN = 2.0  # seconds after a lift in which dashes are `pour`
 
-STORIES: Mapping[str, tuple[float, float]] = {  # look -> shortest and longest act in seconds; placed in this order
-    "prism": (0.8, 1.2),
-    "dashes": (1.0, 2.0),
-    "disc": (0.8, 1.6),
-    "balloon": (1.2, 2.2),
-    "zebra": (1.6, 3.0),
-    "square": (1.2, 2.4),
-    "star": (1.2, 2.2),
-    "tone": (0.8, 1.6),
-    "hum": (1.0, 2.5),
+STORIES: Mapping[str, tuple[float, float, int]] = {  # in order of placing
+    "prism": (0.8, 1.2, 3),  # look -> shortest and longest act in seconds, most acts
+    "dashes": (1.0, 2.0, 2),
+    "disc": (0.8, 1.6, 4),
+    "balloon": (1.2, 2.2, 3),
+    "zebra": (1.6, 3.0, 2),
+    "square": (1.2, 2.4, 3),
+    "star": (1.2, 2.2, 3),
+    "tone": (0.8, 1.6, 2),
+    "hum": (1.0, 2.5, 2),
 }
 LABELS: Mapping[str, tuple[str, ...]] = {  # look -> the classes that it may be; "" is no action
     "disc": ("open", "close"),
@@ -193,12 +193,9 @@ class Script:
         self.choices = {look: rng.permutation(LABELS[look])[: rng.integers(1, 3)] for look in sorted(LABELS)}
         self.flash = self._flash(0.9 if "disc" in stories else 0.3)
         for story in sorted(stories, key=list(STORIES).index):
-            for _ in range(rng.integers(2, 4)):
-                length = rng.uniform(*STORIES[story])
-                if story == "prism":
-                    self._lift_and_pour(length)
-                else:
-                    self._place(story, length)
+            shortest, longest, most = STORIES[story]
+            for _ in range(rng.integers(most - 1, most + 1)):
+                self._place(story, rng.uniform(shortest, longest))
         gaps = np.cumsum(rng.uniform(0.15, 0.35, 3)) * duration
         self.cuts = tuple(self._snap(cut) for cut in gaps[: rng.integers(1, 4)] if cut < 0.9 * duration)
 
@@ -236,37 +233,35 @@ class Script:
         if label in SOUNDING:
             self.sounds.append(Segment(label, start, end))
 
-    def _lift_and_pour(self, length: float) -> None:
-        """A lift, most times with dashes that follow it from half a second to a good second later."""
-        gap, fall = self.rng.uniform((0.4, 1.0), (1.2, 2.0))
-        end = length + self.rng.uniform(0, max(0.1, self.duration - length - gap - fall))
-        slots, falls = (
-            self._free("prism", end - length, end),
-            self._free("dashes", end + gap, end + gap + fall),
-        )
-        if slots and falls and not any(abs(end - act.end) < 4 for act in self.acts if act.look == "prism"):
-            self._add("prism", "lift", end - length, end, int(self.rng.choice(slots)))
-            if self.rng.random() < 0.85:
-                self._add("dashes", "pour", end + gap, end + gap + fall, int(self.rng.choice(falls)))
-
     def _place(self, look: str, length: float) -> None:
-        """Put one act where a slot is free and no rule is broken; after twelve tries leave it out."""
-        for _ in range(12):
+        """Put one act where a slot is free and no rule is broken; after twenty tries leave it out."""
+        for _ in range(20):
             start = self.rng.uniform(0, max(0.1, self.duration - length))
             slots = self._free(look, start, start + length)
             label = self._label(look, start, start + length)
             if slots and label is not None:
                 self._add(look, label, start, start + length, int(self.rng.choice(slots)))
-                if label == "spin" and self.rng.random() < 0.8 and self._free("tone", start, start + length, 0.1):
-                    self._add("tone", "beep", start, start + length, slot=0)
+                self._follow(label, start, start + length)
                 return
+
+    def _follow(self, label: str, start: float, end: float) -> None:
+        """What a lift or a spin mostly brings with it."""
+        if label == "lift" and self.rng.random() < 0.9:
+            falls = end + self.rng.uniform(0.4, 1.2)
+            until = falls + self.rng.uniform(1.0, 2.0)
+            if slots := self._free("dashes", falls, until):
+                self._add("dashes", "pour", falls, until, int(self.rng.choice(slots)))
+        if label == "spin" and self.rng.random() < 0.8 and self._free("tone", start, end, 0.1):
+            self._add("tone", "beep", start, end, slot=0)
 
     def _label(self, look: str, start: float, end: float) -> str | None:
         """The class of an act there: "" if it is no action, None if it may not stand there."""
+        lifts = [act for act in self.acts if act.look == "prism"]
         if look == "dashes":  # rain keeps away from lifts; what follows one was placed with it
-            lifts = [act for act in self.acts if act.look == "prism"]
-            near = any(act.start < end + 0.5 and start < act.end + 2 * POUR_WITHIN for act in lifts)
+            near = any(act.start < end + 0.5 and start < act.end + POUR_WITHIN + 1.5 for act in lifts)
             return None if near else "rain"
+        if look == "prism":  # not before the last lift has poured, and never less than 3.5 s apart
+            return None if any(act.start < end + 3.5 and start < act.end + 3.5 for act in lifts) else "lift"
         if look == "disc":
             side = "open" if end < self.flash - 0.2 else "close" if start > self.flash + 0.6 else None
             return side if side in self.choices[look] else None

@@ -118,7 +118,6 @@ class Windower:
         starts = range(0, ready * self.stride, self.stride)
         tiles = [self._tile(together[start : start + self.window], padded=False) for start in starts]
         self._seen = (self._row - 1) * self.stride + self.window
-        self.held.drop(min(self._row * self.stride, self.held.end) - self.held.start)
         return tiles
 
     def finish(self) -> list[Tile]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from extract.backbone import BACKBONES, AudioBackbone, Backbone, backbone_class
-from extract.download import PublishedFile, fetch
+from extract.download import PublishedFile, fetch, file_sha256, verify
 from extract.state_dict import WeightsError, load_into
 from stores.names import printable
 
@@ -120,12 +120,10 @@ def load_weights(
         fill_randomly(backbone, int(seed or 0))
         return LoadedWeights(choice, state_sha256(backbone), random=True)
     if choice in names:
-        entry = WEIGHTS[backbone.name, backbone.stream, choice]
-        path = locate(entry, backbone.name, report)
+        path, digest = locate(WEIGHTS[backbone.name, backbone.stream, choice], backbone.name, report)
     else:
         path = chosen_path(choice, backbone, names)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_sha256(path)
     load_into(backbone, path, f"{backbone.name} ({backbone.stream})")
     return LoadedWeights(choice, digest)
 
@@ -136,8 +134,8 @@ def weight_names(backbone: str, stream: str) -> list[str]:
     return names or [NONE]
 
 
-def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None = None) -> Path:
-    """Where the file lies: in its package, or in the cache, downloaded if need be; its digest verified."""
+def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None = None) -> tuple[Path, str]:
+    """Where the file lies, in its package or in the cache, downloaded if need be; and its sha256, verified."""
     instead = f"give --weights {backbone}=PATH"
     if weights.package is None:
         return fetch(weights, instead=instead, report=report)
@@ -148,13 +146,9 @@ def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None
         raise WeightsError(
             f"the package {package}, which holds these weights, is not installed. Install it, or {instead}."
         ) from error
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != weights.sha256:
-        raise WeightsError(
-            f"{path} is damaged: its sha256 is {found}, not {weights.sha256}. Install its package again."
-        )
-    return path
+    verify(path, weights, instead=f"install its package again, or {instead}")
+    assert weights.sha256 is not None
+    return path, weights.sha256
 
 
 def chosen_path(choice: str, backbone: Backbone | AudioBackbone, names: Sequence[str]) -> Path:

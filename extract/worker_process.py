@@ -283,7 +283,8 @@ def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
 
 def _decode(path: str, settings: Settings, link: Link) -> Done:
     plan, limits = settings.plan, settings.limits
-    decoder: Decoder = decoder_class(plan.decoder)(path, plan, limits, link.beat)
+    name = plan.decoder if plan.rates else "pyav"  # the sound alone always comes through PyAV
+    decoder: Decoder = decoder_class(name)(path, plan, limits, link.beat)
     with contextlib.closing(decoder):
         link.send(decoder.probe)
         if settings.probe_only:

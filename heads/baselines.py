@@ -111,4 +111,3 @@ class TemporalConvolution(Head):
         for layer in self.layers:
             x_BDN = layer(self.dropout(x_BDN * mask_B1N)).relu()
         return Scores(self.last(self.dropout(x_BDN.transpose(1, 2))))
-

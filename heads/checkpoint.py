@@ -110,18 +110,6 @@ def new_run(folder: Path, head: str) -> Path:
             return path
 
 
-def newest_finished(folder: Path) -> Path:
-    """The run in `folder` that finished last.
-
-    Raises:
-        HeadError: there is none.
-    """
-    finished = [path.parent for path in folder.glob("*/result.json")]
-    if not finished:
-        raise HeadError(f"{printable(folder)} holds no finished run. 'vl train-head' makes one.")
-    return max(finished, key=lambda path: (path / "result.json").stat().st_mtime_ns)
-
-
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Durably and at once."""
     disk.write_atomically(path, json.dumps(document, indent=1).encode())

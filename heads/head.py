@@ -37,9 +37,7 @@ class Batch:
     features: dict[str, Tensor]  # role -> (B, N, *row_shape) float
     mask: dict[str, Tensor]  # role -> (B, N) bool, True where a real row is
     times: Tensor  # (B, N, 2) seconds of the first role's rows
-    labels: Tensor | None = (
-        None  # (B, N, C) for row heads, (B, C) for video heads; 0, 1, or -1 for "not known"
-    )
+    labels: Tensor | None = None  # (B, N, C) for row heads, (B, C) for video heads; 0, 1, or -1 for "not known"
     videos: tuple[str, ...] = ()
 
 

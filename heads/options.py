@@ -58,15 +58,12 @@ class TrainOptions:
             raise HeadError(f"warmup is a share of the steps in [0, 1), not {self.warmup}.")
 
 
-def split_settings(
-    head: type[Head], settings: Sequence[str], flags: Mapping[str, Any] | None = None
-) -> tuple[dict[str, Any], TrainOptions]:
+def split_settings(head: type[Head], settings: Sequence[str]) -> tuple[dict[str, Any], TrainOptions]:
     """The head's options (without its sizes) and the trainer's, from `key=value` words.
 
     Args:
         head: gives the names and types, and its recipe.
         settings: as given to `--set`; a key that is named twice has its last value.
-        flags: trainer options that have a flag of their own and were given there; they win.
 
     Raises:
         HeadError: a key is unknown (the message lists the known ones) or a value does not fit its type.
@@ -90,7 +87,7 @@ def split_settings(
                 f"{head.name} has no option '{printable(key)}'. It has {', '.join(sorted(for_head)) or 'none'}; "
                 f"its training has {', '.join(sorted(for_training))}."
             )
-    return options, TrainOptions(**training | dict(flags or {}))
+    return options, TrainOptions(**training)
 
 
 def size_fields(head: type[Head]) -> tuple[str, ...]:

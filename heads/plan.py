@@ -120,9 +120,7 @@ def whole_videos(rows_V: NDArray[np.int64], videos: Sequence[int], *, batch_size
     return [*plan, _whole(rows_V, np.array(batch, np.int64))] if batch else plan
 
 
-def _crops(
-    rows_V: NDArray[np.int64], video_B: NDArray[np.int64], start_B: NDArray[np.int64], length: int
-) -> Crops:
+def _crops(rows_V: NDArray[np.int64], video_B: NDArray[np.int64], start_B: NDArray[np.int64], length: int) -> Crops:
     """No longer than the longest of its windows has rows: the rest would be padding alone."""
     return Crops(video_B, start_B, min(length, int((rows_V[video_B] - start_B).max())))
 

@@ -37,9 +37,7 @@ class Reading:
         if self.level == "video":
             return whole_videos(windows.rows_V, videos, batch_size=self.batch_size)
         stride = min(self.stride, self.window)
-        return covering_windows(
-            windows.rows_V, videos, window=self.window, stride=stride, batch_size=self.batch_size
-        )
+        return covering_windows(windows.rows_V, videos, window=self.window, stride=stride, batch_size=self.batch_size)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext[None]:

@@ -1,4 +1,4 @@
-"""Ways of scoring, by the names that are printed beside every number they give; no torch.
+"""Ways of scoring, by the names that are printed beside every number, and the report they make; no torch.
 
 Shape letters: T rows of one video, N rows of all, V videos, C classes.
 """
@@ -6,8 +6,9 @@ Shape letters: T rows of one video, N rows of all, V videos, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -142,3 +143,59 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 def _main_first(name: str, values: Mapping[str, float]) -> dict[str, float]:
     return {name: values[name], **values}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A score and what it stands on."""
+
+    path: Path
+    protocol: str
+    text: str
+    values: Mapping[str, float]  # the first is the score
+    chance: float | None  # mean over classes of their share of positives
+    label_at: str
+    boundary: str
+    split: str
+    scored: int
+    missing: tuple[str, ...]
+    extra: int  # videos with scores that are not asked for
+    rows: int
+    classes: tuple[str, ...]
+    positives: tuple[int, ...]  # of each class, in the rows scored
+    average_precision: tuple[float | None, ...]  # of each class; None where it has no positive
+    random_weights: bool
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def score(self) -> float:
+        """The number."""
+        return next(iter(self.values.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types; a number that does not exist is null."""
+        return {
+            "path": str(self.path),
+            "protocol": self.protocol,
+            "score": number(self.score),
+            "values": {name: number(value) for name, value in self.values.items()},
+            "chance": number(self.chance),
+            "label_at": self.label_at,
+            "boundary": self.boundary,
+            "split": self.split,
+            "videos_scored": self.scored,
+            "videos_expected": self.scored + len(self.missing),
+            "missing": list(self.missing),
+            "rows": self.rows,
+            "random_weights": self.random_weights,
+            "warnings": list(self.warnings),
+            "classes": [
+                {"class": name, "positives": positives, "ap": value}
+                for name, positives, value in zip(self.classes, self.positives, self.average_precision, strict=True)
+            ],
+        }
+
+
+def number(value: float | None) -> float | None:
+    """What JSON can hold: no nan."""
+    return None if value is None or np.isnan(value) else float(value)

@@ -9,8 +9,8 @@ Shape letters: N rows, C classes.
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +21,10 @@ import torch
 from numpy.typing import NDArray
 
 from heads.checkpoint import (
-    Run,
     RunConfig,
     build_model,
     load_run,
     read_config,
-    read_json,
     read_run_labels,
     write_json,
 )
@@ -121,7 +119,8 @@ def plan_run(
         labels_sha256=kept.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     )
-    return RunPlan(config, kept, tuple(_notes(sources, split, matched.only_store, matched.only_labels, empty)))
+    notes = _notes(sources, config, (*matched.only_store,), (*matched.only_labels,), empty)
+    return RunPlan(config, kept, notes)
 
 
 def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[str, Any]:
@@ -134,7 +133,6 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
         SpecMismatchError: the stores no longer hold what the run was planned on.
         InterruptedRunError: a signal came; calling again goes on.
     """
-    began = time.monotonic()
     config = read_config(run)
     labels = read_run_labels(run, config)
     stores = open_stores(config)
@@ -149,13 +147,13 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
         training = prepare(config, windows, members, run, observer)
         position = training.run()
         trained = load_run(run, device)
-        trained.model.standardise.to(device)
         predictions = {}
         for name in ("val", "test"):
             if members[name]:
                 out = run / f"{name}.zarr"
                 disk.remove_tree(out)  # of an attempt that did not finish
-                write_scores(out, trained, windows, members[name], split=name, labels=labels)
+                kept = labels.only(config.matched[video] for video in config.split[name]).to_dict()
+                write_scores(out, trained, windows, members[name], split=name, labels=kept)
                 predictions[name] = str(out)
         result = {
             "head": config.head,
@@ -165,10 +163,130 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
             "predictions": predictions,
             "random_weights": config.random_weights,
             "seconds": round(sum(entry["seconds"] for entry in position.history), 3),
-
         }
         write_json(run / "result.json", result)
         return result
     finally:
         for store in stores:
             store.close()
+
+
+def require_resumable(run: Path, config: RunConfig) -> None:
+    """HeadError unless the run in the folder `run` is unfinished and was begun with this config."""
+    if (run / "result.json").is_file():
+        raise HeadError(f"{printable(run)} is finished. Give --out a new folder; 'vl score' scores the finished run.")
+    begun, wanted = _decisive(read_config(run)), _decisive(config)
+    for name in sorted({*begun, *wanted}):
+        if begun.get(name) != wanted.get(name):
+            raise HeadError(
+                f"{printable(run)} was begun with {name} {printable(begun.get(name))}, not {printable(wanted.get(name))}. "
+                f"'vl train-head --resume {printable(run)}' goes on with its own settings; a new --out starts afresh."
+            )
+
+
+def _decisive(config: RunConfig) -> dict[str, str]:
+    """Everything that decides a run's numbers, as flat text; long values by their digest."""
+    fields = config.to_dict()
+    nested = fields.pop("options") | fields.pop("training")
+    del fields["versions"], fields["labels"]
+    fields["features"] = [[entry["role"], entry["set"], entry["fingerprint"]] for entry in fields["features"]]
+    for name in ("classes", "features", "split", "matched"):
+        fields[name] = hashlib.sha256(json.dumps(fields[name]).encode()).hexdigest()[:12]
+    return {name: str(value) for name, value in (nested | fields).items()}
+
+
+def prepare(
+    config: RunConfig, windows: Windows, members: Mapping[str, Sequence[int]], run: Path, observer: Observer
+) -> Training:
+    """The model with its first weights, drawn from the seed, and everything that trains it."""
+    torch.manual_seed(config.training.seed)
+    with torch.random.fork_rng(devices=[]):  # the same first weights on every device
+        model = build_model(config).to(windows.device)
+    if config.training.standardise:
+        model.standardise.set_statistics(windows.statistics(members["train"]))
+    windows.fill_missing(model.standardise.means)
+    return Training(model, windows, members["train"], members["val"], config.training, run, observer)
+
+
+def run_windows(
+    config: RunConfig, sources: Sequence[Source], videos: Sequence[str], labels: Labels, device: torch.device
+) -> Windows:
+    """All videos of a run with their labels."""
+    options, level = config.training, head_class(config.head).level
+
+    def label_rows(video: str, times: NDArray[np.float64]) -> NDArray[np.int8]:
+        named = config.matched[video]
+        if level == "video":
+            return labels.video(named)
+        return labels.rows(named, times, options.label_at, options.boundary)
+
+    return Windows(sources, videos, device=device, labels=label_rows, resident=options.resident)
+
+
+def find_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: the GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise HeadError(f"a device is auto, cpu, cuda or cuda:N, not '{printable(name)}'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise HeadError(f"there is no {device}: this machine shows {torch.cuda.device_count()} CUDA devices.")
+    return device
+
+
+def open_stores(config: RunConfig) -> list[FeatureStore]:
+    """The stores of a run's features, in the order of their first mention."""
+    return [open_store(path) for path in dict.fromkeys(str(entry["store"]) for entry in config.features)]
+
+
+def attached_labels(stores: Sequence[FeatureStore]) -> Labels:
+    """The labels attached to the first store that has some; HeadError, saying what to do, if none has."""
+    for store in stores:
+        if (found := store.attachment("labels")) is not None:
+            return Labels.from_dict(found)
+    raise HeadError(NO_LABELS)
+
+
+def rows_digest(sources: Sequence[Source], videos: Sequence[str]) -> str:
+    """SHA-256 over the digests of the rows of some videos in every set: equal rows, equal digest."""
+    digest = hashlib.sha256()
+    for source in sources:
+        for video in sorted(videos):
+            name = source.ids.get(video)
+            rows = source.features.entry(name).sha256 if name is not None else "none"
+            digest.update(f"{source.features.name}\0{video}\0{rows}\n".encode())
+    return digest.hexdigest()
+
+
+def _notes(
+    sources: Sequence[Source],
+    config: RunConfig,
+    only_store: Sequence[str],
+    only_labels: Sequence[str],
+    empty: Sequence[str],
+) -> tuple[str, ...]:
+    """What is used, and everything that is left out, counted."""
+    counts = ", ".join(f"{len(videos)} {name}" for name, videos in config.split.items())
+    notes = [
+        f"features: {' + '.join(source.features.name for source in sources)}; rows and times of the first",
+        f"videos: {counts}; {len(config.classes)} classes; labels {config.labels}",
+    ]
+    for count, what in (
+        (len(only_store), "videos have features but no labels"),
+        (len(only_labels), "videos have labels but no features"),
+        (len(empty), "videos have no rows"),
+        (len(sources[0].features) - len(only_store) - len(empty) - len(config.matched), "videos are in no split"),
+    ):
+        if count:
+            notes.append(f"left out: {count} {what}")
+    for source in sources[1:]:
+        lacking = sum(video not in source.ids for video in config.matched)
+        if lacking:
+            notes.append(f"{source.features.name}: {lacking} videos lack it and get its mean")
+    if not config.split["val"]:
+        notes.append("no validation videos: the last epoch is kept")
+    return tuple(notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heads import metrics
-from heads.protocols import PROTOCOLS, Answers, Protocol, ScoringError
+from heads.protocols import PROTOCOLS, Answers, Protocol, Report, ScoringError, number
 from stores import open_store
 from stores.label_files import SUBSETS, read_labels
 from stores.labels import IGNORED, Boundary, LabelAt, Labels, match_videos
@@ -28,67 +28,12 @@ MAX_JSON = 1 << 30  # bytes of a run's labels.json
 
 
 @dataclass(frozen=True)
-class Report:
-    """A score and what it stands on."""
-
-    path: Path
-    protocol: str
-    text: str
-    values: Mapping[str, float]  # the first is the score
-    chance: float | None  # mean over classes of their share of positives
-    label_at: str
-    boundary: str
-    split: str
-    scored: int
-    missing: tuple[str, ...]
-    extra: int  # videos with scores that are not asked for
-    rows: int
-    classes: tuple[str, ...]
-    positives: tuple[int, ...]  # of each class, in the rows scored
-    average_precision: tuple[float | None, ...]  # of each class; None where it has no positive
-    random_weights: bool
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def score(self) -> float:
-        """The number."""
-        return next(iter(self.values.values()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types; a number that does not exist is null."""
-        return {
-            "path": str(self.path),
-            "protocol": self.protocol,
-            "score": _number(self.score),
-            "values": {name: _number(value) for name, value in self.values.items()},
-            "chance": _number(self.chance),
-            "label_at": self.label_at,
-            "boundary": self.boundary,
-            "split": self.split,
-            "videos_scored": self.scored,
-            "videos_expected": self.scored + len(self.missing),
-            "missing": list(self.missing),
-            "rows": self.rows,
-            "random_weights": self.random_weights,
-            "warnings": list(self.warnings),
-            "classes": [
-                {"class": name, "positives": positives, "ap": value}
-                for name, positives, value in zip(self.classes, self.positives, self.average_precision, strict=True)
-            ],
-        }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else float(value)
-
-
-@dataclass(frozen=True)
 class Question:
     """What to score, and how; None takes what the prediction or the labels say."""
 
     labels: Path | None = None
     classes: Path | None = None  # names of the labels' classes
-    split: str = "test"  # or all
+    split: str | None = None  # train, val, test, another subset of the labels, or all; None: see `score_store`
     protocol: str | None = None
     label_at: LabelAt | None = None
     boundary: Boundary | None = None
@@ -123,14 +68,15 @@ def newest_run(folder: Path) -> Path:
     return max(results, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
 
 
-def find_scores(target: Path, split: str) -> Path:
-    """The store of scores that `target`, a run or a store, stands for.
+def find_scores(target: Path, split: str | None) -> Path:
+    """The store of scores that `target`, a run or a store, stands for; of a run that of `split`, or of test.
 
     Raises:
         ScoringError: the run has no scores of this split.
     """
     if not (target / "config.json").is_file():
         return target
+    split = split or "test"
     path = target / f"{split}.zarr"
     if not path.exists():
         held = ", ".join(sorted(store.stem for store in target.glob("*.zarr"))) or "none"
@@ -142,7 +88,7 @@ def find_scores(target: Path, split: str) -> Path:
 
 
 def score_store(path: Path, question: Question) -> Report:
-    """Score the store at `path`.
+    """Score the store at `path`: the split that was predicted, or else the test videos of the labels.
 
     Raises:
         ScoringError: labels are missing or do not fit, videos are missing, scores are nan, or the protocol is
@@ -163,16 +109,17 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
     name, protocol = _protocol(question.protocol, level)
     at: LabelAt = question.label_at or prediction.get("label_at") or labels.label_at
     boundary: Boundary = question.boundary or prediction.get("boundary") or "strict"
-    pairs, missing, extra = _coverage(features, prediction, labels, question)
+    split = _split(labels, prediction, question)
+    pairs, missing, extra = _coverage(features, prediction, labels, split, question.labels is not None)
     if missing and not question.allow_missing:
         shown = ", ".join(f"'{printable(video)}'" for video in missing[:3])
         raise ScoringError(
-            f"{len(pairs)} of {len(pairs) + len(missing)} videos of '{question.split}' have scores in "
+            f"{len(pairs)} of {len(pairs) + len(missing)} videos of '{printable(split)}' have scores in "
             f"{printable(path)}; {shown}{' and others' if len(missing) > 3 else ''} have none. Predict them, or "
             "give --allow-missing to score the rest."
         )
     if not pairs:
-        raise ScoringError(f"{printable(path)} has scores of no video of '{question.split}' that has labels.")
+        raise ScoringError(f"{printable(path)} has scores of no video of '{printable(split)}' that has labels.")
     columns = _columns(features.spec.classes, labels, pairs.values())
     answers = _answers(features, labels, pairs, columns, name, at, boundary)
     if name == "charades-localize-map":
@@ -189,16 +136,16 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
         chance=_chance(labels_NC, masked=name == "charades-video-map") if protocol.chance else None,
         label_at=at,
         boundary=boundary,
-        split=question.split,
+        split=split,
         scored=len(pairs),
         missing=tuple(missing),
         extra=extra,
         rows=len(table_NC),
         classes=answers.classes,
         positives=tuple(int(count) for count in (labels_NC == 1).sum(axis=0)),
-        average_precision=tuple(_number(value) for value in ap_C),
+        average_precision=tuple(number(value) for value in ap_C),
         random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
-        warnings=_warnings(table_NC, answers.classes),
+        warnings=(*_seen_in_training(split, prediction), *_constant(table_NC, answers.classes)),
     )
 
 
@@ -251,28 +198,45 @@ def _protocol(name: str | None, level: str) -> tuple[str, Protocol]:
     return name, PROTOCOLS[name]
 
 
+def _split(labels: Labels, prediction: Mapping[str, Any], question: Question) -> str:
+    """What was asked for, else what was predicted, else the test videos of the labels, else all."""
+    subsets = any(entry.subset for entry in labels.videos.values())
+    return question.split or str(prediction.get("split") or ("test" if subsets else "all"))
+
+
 def _coverage(
-    features: FeatureSet, prediction: Mapping[str, Any], labels: Labels, question: Question
+    features: FeatureSet, prediction: Mapping[str, Any], labels: Labels, split: str, own_labels: bool
 ) -> tuple[dict[str, str], list[str], int]:
-    """Store id -> label id of the videos to score; those without scores; how many scores nobody asked for."""
+    """Store id -> label id of the videos to score; those without scores; how many scores nobody asked for.
+
+    The videos of a split are those that a label file given for scoring puts there; else those that the prediction
+    was to cover; else those that the labels put there.
+    """
     held = [video for video in features if features.entry(video).num_rows]
-    if isinstance(prediction.get("expected"), list) and prediction.get("split") == question.split:
+    wanted = [
+        video
+        for video, entry in labels.videos.items()
+        if split == "all" or (entry.subset and _same_subset(entry.subset, split))
+    ]
+    covers = isinstance(prediction.get("expected"), list) and prediction.get("split") == split
+    if covers and not (own_labels and wanted):
         expected = [str(video) for video in prediction["expected"]]
         pairs = match_videos(expected, labels.videos).pairs
         if without := [video for video in expected if video not in pairs]:
             raise ScoringError(
-                f"{len(without)} videos of '{question.split}' have no labels, '{printable(without[0])}' first."
+                f"{len(without)} videos of '{printable(split)}' have no labels, '{printable(without[0])}' first."
             )
         there = set(held)
         scored = {video: pairs[video] for video in expected if video in there}
         return scored, [video for video in expected if video not in scored], len(there) - len(scored)
-    wanted = list(labels.videos)
-    if question.split != "all" and any(entry.subset for entry in labels.videos.values()):
-        subsets = {video: (entry.subset or "").lower() for video, entry in labels.videos.items()}
-        split = SUBSETS.get(question.split, question.split)
-        wanted = [video for video in wanted if SUBSETS.get(subsets[video], subsets[video]) == split]
+    if not wanted:
+        raise ScoringError(f"the labels have no video of subset '{printable(split)}'. Score --split all, or another.")
     matched = match_videos(held, wanted)
     return matched.pairs, list(matched.only_labels), len(matched.only_store)
+
+
+def _same_subset(one: str, other: str) -> bool:
+    return SUBSETS.get(one.lower(), one.lower()) == SUBSETS.get(other.lower(), other.lower())
 
 
 def _columns(classes: tuple[str, ...], labels: Labels, videos: Iterable[str]) -> NDArray[np.intp]:
@@ -389,7 +353,13 @@ def _chance(labels: NDArray[np.int8], *, masked: bool) -> float:
     return float((positives_C[present] / known_C[present]).mean()) if present.any() else float("nan")
 
 
-def _warnings(scores: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
+def _seen_in_training(split: str, prediction: Mapping[str, Any]) -> tuple[str, ...]:
+    if split == "all" and prediction.get("head"):
+        return ("videos that the head was trained on may be among these",)
+    return ()
+
+
+def _constant(scores: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
     if len(scores) < 2:
         return ()
     constant_C = (scores == scores[0]).all(axis=0)

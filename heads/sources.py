@@ -43,9 +43,7 @@ class Source:
         }
 
 
-def choose_sources(
-    head: type[Head], stores: Sequence[FeatureStore], wanted: Sequence[str] = ()
-) -> list[Source]:
+def choose_sources(head: type[Head], stores: Sequence[FeatureStore], wanted: Sequence[str] = ()) -> list[Source]:
     """The sets of the stores that `head` takes, the time grid first.
 
     Args:

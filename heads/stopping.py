@@ -40,9 +40,8 @@ class StopSignal:
 def stop_signal() -> Iterator[StopSignal]:
     """Inside, SIGINT, SIGTERM and SIGUSR1 are noted and end nothing; only the main thread gets signals."""
     stop = StopSignal()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    if threading.current_thread() is not threading.main_thread():
-        numbers = ()
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1] if in_main else []
     before = {number: signal.signal(number, stop.take) for number in numbers}
     try:
         yield stop

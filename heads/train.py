@@ -35,7 +35,7 @@ from heads.windows import Windows
 from stores import disk
 
 VALIDATIONS = 40  # about so many in a run that does not say how often
-PROTOCOLS = {"row": "frame mAP (all steps)", "video": "video mAP"}
+PROTOCOLS = {"row": "frame-map", "video": "video-map"}  # of the score that chooses the epoch
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ class Training:
         """The batches of an epoch."""
         options, rows_V = self.options, self.windows.rows_V
         if self.level == "video":
-            return training_videos(
-                rows_V, self.train, batch_size=options.batch_size, seed=options.seed, epoch=epoch
-            )
+            return training_videos(rows_V, self.train, batch_size=options.batch_size, seed=options.seed, epoch=epoch)
         return training_crops(
             rows_V,
             self.train,
@@ -180,7 +178,9 @@ class Training:
         number = position.epoch + 1
         loss = float(self.loss_sum) / self.steps_an_epoch
         if not math.isfinite(loss):
-            raise HeadError(f"the loss of epoch {number} is {loss}. Train again with a lower lr (now {self.options.lr}).")
+            raise HeadError(
+                f"the loss of epoch {number} is {loss}. Train again with a lower lr (now {self.options.lr})."
+            )
         due = number % self.eval_every == 0 or number == self.epochs
         score = self.validate(stop) if due else None
         best = due and (score is None or position.best is None or score > position.best)
@@ -199,7 +199,7 @@ class Training:
         self.observer.epoch(epoch, best)
 
     def validate(self, stop: StopSignal) -> float | None:
-        """mAP of the validation videos; None where none of them has a positive label."""
+        """The score of the validation videos that chooses the epoch; None where none of them has a positive label."""
         if not self.val:
             return None
         scores, labels = [], []

@@ -88,6 +88,16 @@ class ArrayReader:
                 self._decompress(number, at, part)
             number, at = number + 1, 0
 
+    @property
+    def compressed(self) -> bool:
+        """Whether the rows are compressed as this project does."""
+        return self._layout is not None and not self._raw
+
+    def check(self) -> None:
+        """DamageError unless the index of every shard is right."""
+        for number in range(len(self._names) if self._layout is not None else 0):
+            self._file(number)
+
     def _metadata(self, entry: tuple[int, str] | None) -> dict[str, Any]:
         """The parsed `zarr.json`; its digest is checked now, since that is cheap."""
         if entry is None:

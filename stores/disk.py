@@ -129,7 +129,8 @@ def ensure_directory(path: Path) -> None:
         sync_directory(path.parent)  # another writer may have made it and not come to its own sync
 
 
-def _temporary(path: Path) -> Path:
+def temporary(path: Path) -> Path:
+    """A name nobody else takes, beside `path`."""
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
 
 
@@ -141,44 +142,59 @@ def write_atomically(path: Path, data: Data) -> None:
         StoreError: the file cannot be written.
     """
     with reporting(path):
-        temporary = _temporary(path)
-        file = NewFile(temporary)
+        unfinished = temporary(path)
+        file = NewFile(unfinished)
         try:
             file.write(data)
             file.sync()
-            os.rename(temporary, path)  # noqa: PTH104
+            os.rename(unfinished, path)  # noqa: PTH104
         except BaseException:
             file.drop()
-            with suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
+            drop_file(unfinished)
             raise
         sync_directory(path.parent)
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Give the finished file `temporary` the name `final` of the same directory, durably and at once.
+def publish(unfinished: Path, final: Path) -> None:
+    """Give the finished file `unfinished` the name `final` of the same directory, durably and at once.
 
     Raises:
         NoSpaceError: the disk or the quota is full; `final` is what it was before.
         StoreError: the file cannot be synced or renamed.
     """
     with reporting(final):
-        fd = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, final)  # noqa: PTH104
+        os.rename(unfinished, final)  # noqa: PTH104
         sync_directory(final.parent)
 
 
-def write_at(fd: int, data: Data, offset: int) -> None:
-    """All of `data` into the open file at `offset`."""
-    view = _bytes(data)
-    while view.nbytes:
-        written = os.pwrite(fd, view, offset)
-        offset += written
-        view = view[written:]
+class Update:
+    """A file that another library has laid out, open for bytes at known places."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write_at(self, data: Data, offset: int) -> None:
+        """All of `data`, from `offset` on."""
+        view = _bytes(data)
+        while view.nbytes:
+            written = os.pwrite(self._fd, view, offset)
+            offset += written
+            view = view[written:]
+
+
+@contextmanager
+def open_for_update(path: Path) -> Iterator[Update]:
+    """The file for writing inside it; durable only after `publish`."""
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield Update(fd)
+    finally:
+        os.close(fd)
 
 
 def move(path: Path, directory: Path) -> None:
@@ -188,6 +204,12 @@ def move(path: Path, directory: Path) -> None:
         os.rename(path, directory / path.name)  # noqa: PTH104
         sync_directory(directory)
         sync_directory(path.parent)
+
+
+def drop_file(path: Path) -> None:
+    """Take away an unfinished file, as far as that is possible."""
+    with suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
 
 
 def remove_file(path: Path) -> None:

@@ -32,9 +32,13 @@ class ReadFile:
             raise DamageError(f"{printable(path)} is not a regular file.")
         self.size = status.st_size
 
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+    def close(self) -> None:
+        """Give the descriptor back; reading after that is a bug."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
 
     def read(self, length: int, offset: int = 0) -> bytes:
         """Exactly `length` bytes from `offset`; DamageError if the file ends before."""

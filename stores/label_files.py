@@ -199,7 +199,8 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
 def _seconds(path: Path, where: str, column: str, value: Any) -> float:
     """A time or duration: finite and not negative."""
     try:
-        seconds = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+        # float() would also take 1_000, and True as 1
+        seconds = math.nan if value is True or value is False or "_" in str(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:

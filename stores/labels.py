@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, Self
@@ -101,13 +101,15 @@ class Labels:
         starts_N, ends_N = _points(np.asarray(times, np.float64), at or self.label_at, duration, labels)
         table_NC = np.zeros((len(starts_N), len(self.classes)), np.int8)
         table_NC[:, list(labels.video_level)] = -1
-        for index in np.unique(labels.classes):
+        covered = _rows_under(labels.spans, starts_N, ends_N, boundary)
+        named = list(zip(labels.classes.tolist(), covered, strict=True))
+        for index, rows in named:
             if index != IGNORED:
-                chosen = labels.spans[labels.classes == index]
-                table_NC[_touched(chosen, starts_N, ends_N, boundary), index] = 1
+                table_NC[rows, index] = 1
         table_NC[:, list(labels.unknown)] = -1
-        ignored = labels.spans[labels.classes == IGNORED]
-        table_NC[_touched(ignored, starts_N, ends_N, boundary)] = -1
+        for index, rows in named:
+            if index == IGNORED:
+                table_NC[rows] = -1
         return table_NC
 
     def video(self, video: str) -> NDArray[np.int8]:
@@ -233,26 +235,24 @@ def _points(
     return points, points
 
 
-def _touched(
+def _rows_under(
     spans: NDArray[np.float64], starts_N: NDArray[np.float64], ends_N: NDArray[np.float64], boundary: Boundary
-) -> NDArray[np.bool_]:
-    """(N,) whether any span lies over the row.
-
-    Counted, not compared: the spans that have begun by the row's end, less those that are over at its start.
-    No span is over before it begins, so the difference is the number of spans over the row.
-    """
-    if boundary == "strict":  # an open interval without length holds no time
-        spans = spans[spans[:, 1] > spans[:, 0]]
-        begun = np.searchsorted(np.sort(spans[:, 0]), ends_N, side="left")
-        over = np.searchsorted(np.sort(spans[:, 1]), starts_N, side="right")
-    elif boundary == "inclusive":
-        spans = spans[spans[:, 1] >= spans[:, 0]]
-        begun = np.searchsorted(np.sort(spans[:, 0]), ends_N, side="right")
-        over = np.searchsorted(np.sort(spans[:, 1]), starts_N, side="left")
-    else:
+) -> Sequence[slice | NDArray[np.bool_]]:
+    """For each span the rows under it: a slice where rows lie in order of time, as they do but for odd windows."""
+    if boundary not in ("strict", "inclusive"):
         raise LabelError(f"a boundary is strict or inclusive, not {boundary!r}.")
-    touched: NDArray[np.bool_] = begun > over
-    return touched
+    strict = boundary == "strict"
+    begins, finishes = spans.T
+    # A reversed span holds no time, and an open one without length holds none either.
+    holds = finishes > begins if strict else finishes >= begins
+    if (np.diff(starts_N) >= 0).all() and (np.diff(ends_N) >= 0).all():
+        first = np.searchsorted(ends_N, begins, side="right" if strict else "left")
+        last = np.searchsorted(starts_N, finishes, side="left" if strict else "right")
+        return [slice(*rows) for rows in np.stack([first, np.where(holds, last, 0)], axis=1).tolist()]
+    return [
+        ((starts_N < finish) & (ends_N > begin) if strict else (starts_N <= finish) & (ends_N >= begin)) & real
+        for begin, finish, real in zip(begins, finishes, holds, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

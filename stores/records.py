@@ -4,9 +4,12 @@ A record is one JSON document that carries the SHA-256 of itself, so that half o
 is recognised and ignored:
 
     {"sha256": <of all bytes after this line>,
-    "name": <segment>, "sets": {SET: {"spec": ..., "provenance": ..., "rows": N}},
-     "videos": {VIDEO: {"info": ..., "rows": {SET: [start, length, sha256]}}},
-     "files": {"SET/features/c.0.0": [size, sha256]}, "replaces": [<segment>, ...]}
+    "name": <segment>,
+    "rows": {SET: N},
+    "replaces": [<segment>, ...],
+    "sets": {SET: {"spec": ..., "provenance": ...}},
+    "videos": {VIDEO: {"info": ..., "rows": {SET: [start, length, sha256]}, "own": {SET: info where it differs}}},
+    "files": {"SET/features/c.0.0": [size, sha256]}}
 
 In a segment that compaction wrote a video's entry has a fourth part: the segment that its rows came from. Where two
 segments hold one video, the later one counts, by that name.
@@ -35,28 +38,47 @@ _BODY = len(_HEAD) + 64 + 3  # the digest, and `",` and a line feed
 
 
 def seal(name: str, fields: Mapping[str, Any]) -> bytes:
-    """A JSON document that knows its own name and digest."""
-    text = json.dumps({"name": name, **fields}, separators=(",", ":"), allow_nan=False)
-    body = text[1:].encode() + b"\n"
+    """A JSON document that knows its own name and digest; every member has a line of its own."""
+    members = {"name": name, **fields}
+    lines = [f"{json.dumps(key)}:{_compact(value)}" for key, value in members.items()]
+    body = (",\n".join(lines) + "}\n").encode()
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + b'",\n' + body
 
 
-def unseal(name: str, data: bytes) -> dict[str, Any]:
-    """The fields that `seal` wrote under `name`.
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def unseal_lines(name: str, data: bytes) -> dict[str, bytes]:
+    """The members that `seal` wrote under `name`, each still JSON.
+
+    A reader of many documents leaves unparsed what it does not need, and parses once what they all repeat.
 
     Raises:
         DamageError: a byte differs, or the document was sealed under another name.
     """
-    digest = hashlib.sha256(memoryview(data)[_BODY:]).hexdigest().encode()
+    body = memoryview(data)[_BODY:]
+    digest = hashlib.sha256(body).hexdigest().encode()
     if not data.startswith(_HEAD) or data[len(_HEAD) : _BODY] != digest + b'",\n':
         raise DamageError(f"{len(data)} bytes that do not carry their own digest" if data else "empty")
+    lines = bytes(body).removesuffix(b"}\n").split(b",\n")  # JSON has no line feed inside a string
+    members = {key.strip(b'"').decode(): value for key, _, value in (line.partition(b":") for line in lines)}
+    if members.get("name") != f'"{name}"'.encode():
+        raise DamageError(f"it is the record of {printable(members.get('name'))}")
+    return members
+
+
+def unseal(name: str, data: bytes) -> dict[str, Any]:
+    """The fields that `seal` wrote under `name`; DamageError if they are not what was written."""
+    return {key: parse_json(value) for key, value in unseal_lines(name, data).items()}
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of one member; DamageError if it is no JSON."""
     try:
-        fields = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamageError(f"no JSON: {error}") from error
-    if fields.get("name") != name:
-        raise DamageError(f"it is the record of {printable(fields.get('name'))}")
-    return dict(fields)
 
 
 class Span(NamedTuple):
@@ -66,6 +88,7 @@ class Span(NamedTuple):
     length: int
     sha256: str
     origin: str  # the segment that first held these rows; decides between two
+    info: Mapping[str, Any]  # duration, partial, ... as known when these rows were made
 
 
 class SetRecord(NamedTuple):
@@ -73,14 +96,6 @@ class SetRecord(NamedTuple):
 
     spec: FeatureSpec
     provenance: Mapping[str, Any]
-    rows: int
-
-
-class VideoRecord(NamedTuple):
-    """One video of a segment."""
-
-    info: Mapping[str, Any]
-    spans: Mapping[str, Span]  # by set
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,9 @@ class Record:
 
     name: str
     sets: Mapping[str, SetRecord]
-    videos: Mapping[str, VideoRecord]
-    listed: Mapping[str, Any]  # files: path inside the segment -> size, sha256
+    rows: Mapping[str, int]  # by set
+    videos: Mapping[str, Mapping[str, Span]]  # by video and set
+    files_json: bytes  # path inside the segment -> size, sha256
     replaces: Sequence[str] = ()
     digest: str = ""  # of the document, for the snapshot
 
@@ -98,32 +114,32 @@ class Record:
     def files(self) -> dict[str, tuple[int, str]]:
         """Size and sha256 of every file by its path inside the segment; looked at when one is read, not before."""
         try:
-            return {str(path): (int(size), str(sha256)) for path, (size, sha256) in self.listed.items()}
+            listed = parse_json(self.files_json)
+            return {str(path): (int(size), str(sha256)) for path, (size, sha256) in listed.items()}
         except (TypeError, ValueError, AttributeError) as error:
             raise DamageError(f"the record {self.name} lists its files without sense: {error!r}.") from error
 
-    def to_bytes(self) -> bytes:
-        """The sealed document."""
-        videos = {}
-        for video, entry in self.videos.items():
-            rows = {
-                name: list(span) if span.origin != self.name else list(span[:3]) for name, span in entry.spans.items()
-            }
-            videos[video] = {"info": dict(entry.info), "rows": rows}
+    def to_bytes(self, extra: Mapping[str, Any] | None = None) -> bytes:
+        """The sealed document, with `extra` members at its end."""
+        videos = {video: self._video(spans) for video, spans in self.videos.items()}
         sets = {
-            name: {"spec": part.spec.to_dict(), "provenance": dict(part.provenance), "rows": part.rows}
-            for name, part in self.sets.items()
+            name: {"spec": part.spec.to_dict(), "provenance": dict(part.provenance)} for name, part in self.sets.items()
         }
-        files = {path: list(entry) for path, entry in self.files.items()}
-        fields = {"sets": sets, "videos": videos, "files": files, "replaces": list(self.replaces)}
-        return seal(self.name, fields)
+        fields = {"rows": dict(self.rows), "replaces": list(self.replaces), "sets": sets, "videos": videos}
+        return seal(self.name, {**fields, "files": self.files, **(extra or {})})
+
+    def _video(self, spans: Mapping[str, Span]) -> dict[str, Any]:
+        info = next(iter(spans.values())).info
+        rows = {name: list(span[: 3 if span.origin == self.name else 4]) for name, span in spans.items()}
+        own = {name: dict(span.info) for name, span in spans.items() if span.info != info}
+        return {"info": dict(info), "rows": rows, **({"own": own} if own else {})}
 
 
 class RecordReader:
-    """Parses records; specs that many records repeat are parsed once."""
+    """Parses records; sets that many records repeat are parsed once, and lists of files not at all."""
 
     def __init__(self) -> None:
-        self._specs: list[tuple[Any, FeatureSpec]] = []
+        self._sets: dict[bytes, dict[str, SetRecord]] = {}
 
     def parse(self, name: str, data: bytes) -> Record:
         """The record of the segment `name`.
@@ -131,33 +147,37 @@ class RecordReader:
         Raises:
             DamageError: the document is not what was committed, or makes no sense.
         """
-        fields = unseal(name, data)
+        members = unseal_lines(name, data)
         try:
-            sets = {require_set_name(key): self._set(value) for key, value in fields["sets"].items()}
-            videos = {key: _video(name, sets, value) for key, value in fields["videos"].items()}
-            replaces = [str(other) for other in fields["replaces"]]
+            sets = self._sets.get(members["sets"])
+            if sets is None:
+                sets = self._sets[members["sets"]] = _sets(parse_json(members["sets"]))
+            rows = {key: int(count) for key, count in parse_json(members["rows"]).items()}
+            videos = {key: _video(name, rows, value) for key, value in parse_json(members["videos"]).items()}
+            replaces = [str(other) for other in parse_json(members["replaces"])]
+            if rows.keys() != sets.keys() or min(rows.values(), default=0) < 0:
+                raise ValueError(f"rows {rows}")
+            return Record(name, sets, rows, videos, members["files"], replaces, data[len(_HEAD) : _BODY - 3].decode())
         except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
             raise DamageError(f"a record without sense: {error!r}") from error
-        return Record(name, sets, videos, fields["files"], replaces, data[len(_HEAD) : _BODY - 3].decode())
-
-    def _set(self, fields: Mapping[str, Any]) -> SetRecord:
-        spec = next((spec for known, spec in self._specs if known == fields["spec"]), None)
-        if spec is None:
-            spec = FeatureSpec.from_dict(fields["spec"])
-            self._specs.append((fields["spec"], spec))
-        rows = fields["rows"]
-        if not isinstance(rows, int) or rows < 0:
-            raise ValueError(f"{rows} rows")
-        return SetRecord(spec, dict(fields["provenance"]), rows)
 
 
-def _video(name: str, sets: Mapping[str, SetRecord], fields: Mapping[str, Any]) -> VideoRecord:
+def _sets(fields: Mapping[str, Any]) -> dict[str, SetRecord]:
+    return {
+        require_set_name(name): SetRecord(FeatureSpec.from_dict(part["spec"]), dict(part["provenance"]))
+        for name, part in fields.items()
+    }
+
+
+def _video(name: str, rows: Mapping[str, int], fields: Mapping[str, Any]) -> dict[str, Span]:
     spans = {}
+    info, own = dict(fields["info"]), fields.get("own", {})
     for set_name, (start, length, sha256, *origin) in fields["rows"].items():
-        if start < 0 or length < 0 or start + length > sets[set_name].rows:
-            raise ValueError(f"rows {start} to {start + length} of {sets[set_name].rows}")
-        spans[set_name] = Span(int(start), int(length), str(sha256), str(origin[0]) if origin else name)
-    return VideoRecord(fields["info"], spans)
+        if start < 0 or length < 0 or start + length > rows[set_name]:
+            raise ValueError(f"rows {start} to {start + length} of {rows[set_name]}")
+        made_by = str(origin[0]) if origin else name
+        spans[set_name] = Span(int(start), int(length), str(sha256), made_by, own.get(set_name, info))
+    return spans
 
 
 def record_path(root: Path, segment: str) -> Path:
@@ -173,7 +193,7 @@ def committed_names(root: Path) -> list[str]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Millions of small objects that stay are made here: looking for garbage among them doubles the time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -186,7 +206,7 @@ def _no_collection() -> Iterator[None]:
 
 def load_records(root: Path) -> list[Record | tuple[str, DamageError]]:
     """Every record of the store in order of time; for a bad one its name and what is wrong."""
-    with _no_collection():
+    with without_collection():
         return list(_records(root))
 
 

@@ -11,6 +11,7 @@ length of a chunk as two little-endian uint64, all ones where there is none, and
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name
 from stores.records import Record, record_path
+from stores.spec import FeatureSpec
 
 SHARD_BYTES = 256 << 20
+SHARD_CHUNKS = 1024  # while nobody knows how many rows come: the index is written whole
 CHUNK_ROWS = 128
 NO_CHUNK = (1 << 64) - 1
 GROUP: Mapping[str, Any] = {"zarr_format": 3, "node_type": "group"}
@@ -121,7 +124,7 @@ def plan(num_rows: int | None, row_bytes: int) -> tuple[int, int]:
     """
     chunk = CHUNK_ROWS if row_bytes * CHUNK_ROWS <= SHARD_BYTES // 32 else CHUNK_ROWS // 2
     if num_rows is None:
-        return chunk, chunk * max(1, SHARD_BYTES // (chunk * row_bytes))
+        return chunk, chunk * min(SHARD_CHUNKS, max(1, SHARD_BYTES // (chunk * row_bytes)))
     count = max(1, -(-num_rows // chunk))
     chunk = max(1, -(-num_rows // count))
     return chunk, chunk * min(count, max(1, SHARD_BYTES // (chunk * row_bytes)))
@@ -265,7 +268,7 @@ class SegmentWriter:
                 disk.sync_tree(self.path)
                 disk.sync_directory(self.path.parent)
             files = {key: (file.size, file.sha256) for key, file in self._files.items()}
-            complete = Record(record.name, record.sets, record.videos, files, record.replaces)
+            complete = dataclasses.replace(record, files_json=json.dumps(files).encode())
             disk.write_atomically(record_path(self.root, self.name), complete.to_bytes())
         except BaseException:
             if not self._published():
@@ -287,6 +290,47 @@ class SegmentWriter:
         for file in self._files.values():
             file.drop()
         disk.remove_tree(self.path)
+
+
+class SetWriter:
+    """Writes one feature set of a segment, video after video."""
+
+    def __init__(
+        self, segment: SegmentWriter, name: str, spec: FeatureSpec, num_rows: int | None, compress: str | None
+    ) -> None:
+        segment.make_directory(name)
+        self._segment = segment
+        self._name = name
+        self._spec = spec
+        self._features = ArrayWriter(segment, f"{name}/features", spec.row_shape, spec.dtype, num_rows, compress)
+        self._times: list[NDArray[np.float64]] = []
+        self._offsets = [0]
+        self._videos: list[str] = []
+
+    def append(self, features: NDArray[Any]) -> None:
+        """(n, *row_shape) contiguous rows of the video that `end_video` will name."""
+        self._features.append(features)
+
+    def end_video(self, video: str, times: Sequence[NDArray[np.float64]]) -> int:
+        """The rows since the last call are those of `video`; returns the first one's number."""
+        self._times += times
+        self._videos.append(video)
+        self._offsets.append(self._features.rows)
+        return self._offsets[-2]
+
+    def finish(self) -> int:
+        """Write what is known at the end, and return the number of rows."""
+        rows = self._features.finish()
+        times = ArrayWriter(self._segment, f"{self._name}/times", (2,), np.float64, rows)
+        for part in self._times:
+            times.append(part)
+        times.finish({"unit": "seconds", "columns": ["start", "end"]})
+        offsets = ArrayWriter(self._segment, f"{self._name}/offsets", (), np.int64, len(self._offsets))
+        offsets.append(np.array(self._offsets))
+        offsets.finish()
+        attributes = {"videos": self._videos, "spec": self._spec.to_dict()}
+        self._segment.write_json(f"{self._name}/zarr.json", {**GROUP, "attributes": attributes})
+        return rows
 
 
 def require_compression(name: str | None) -> str | None:

@@ -206,6 +206,10 @@ class FeatureStore(Protocol):
         """The newest JSON document attached under `kind` (`labels`, `prediction`), or None."""
         ...
 
+    def attachments(self) -> dict[str, dict[str, Any]]:
+        """The newest document of every kind."""
+        ...
+
     def close(self) -> None:
         """Give the files back; the store may not be read after."""
         ...

@@ -14,23 +14,21 @@ set, the later segment counts. Reading is here, writing in zarr_writer.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple, Self
 
 from stores.arrays import ArrayReader
-from stores.errors import DamageError, SpecMismatchError, StoreError
+from stores.errors import DamageError, StoreError
+from stores.feature_set import StoredSet
 from stores.files import FilePool, read_document
 from stores.names import printable
-from stores.records import Record, Span, load_records, unseal
-from stores.spec import Failure, Rows, VideoEntry
+from stores.records import Record, load_records, unseal, without_collection
+from stores.spec import Failure
 from stores.zarr_writer import FOLDERS, VideoWriter, ZarrWriter
 
-__all__ = ["VideoWriter", "ZarrSet", "ZarrStore", "ZarrWriter", "is_zarr_store"]
+__all__ = ["VideoWriter", "ZarrStore", "ZarrWriter", "is_zarr_store"]
 
 
 def is_zarr_store(path: Path) -> bool:
@@ -38,122 +36,14 @@ def is_zarr_store(path: Path) -> bool:
     return (path / "commits").is_dir() and (path / "segments").is_dir()
 
 
-class _Place(NamedTuple):
-    record: Record
-    span: Span
+class Damage(NamedTuple):
+    """Something in a store that is not what was committed."""
 
+    where: str  # relative to the store
+    what: str
 
-class ZarrSet:
-    """One feature set of a Zarr store."""
-
-    def __init__(self, name: str, first: Record, pool: FilePool) -> None:
-        self.name = name
-        self.spec = first.sets[name].spec
-        self.provenance = first.sets[name].provenance  # of the newest commit
-        self.conflicts: list[Record] = []  # commits of another spec; the earliest one's stands
-        self._first = first
-        self._pool = pool
-        self._places: dict[str, _Place] = {}
-        self._arrays: dict[tuple[str, str], ArrayReader] = {}
-
-    def add(self, record: Record) -> None:
-        """Take up a commit; they come in order of their names."""
-        part = record.sets[self.name]
-        if part.spec is not self.spec and part.spec.fingerprint != self.spec.fingerprint:
-            self.conflicts.append(record)
-            return
-        self.provenance = part.provenance
-        for video, entry in record.videos.items():
-            span = entry.spans.get(self.name)
-            if span is None:
-                continue
-            held = self._places.get(video)
-            if held is None or held.span.origin <= span.origin:
-                self._places[video] = _Place(record, span)
-
-    def require_one_spec(self) -> None:
-        """SpecMismatchError if two writers disagreed on what this set is."""
-        for record in self.conflicts:
-            difference = self.spec.difference(record.sets[self.name].spec)
-            raise SpecMismatchError(
-                f"set '{self.name}' was written with two specs: {difference} (commits {self._first.name} and "
-                f"{record.name}, {len(self.conflicts)} of the second kind). 'vl repair' puts the later kind aside."
-            )
-
-    @cached_property
-    def _sorted(self) -> list[str]:
-        return sorted(self._places)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sorted)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, video: object) -> bool:
-        return video in self._places
-
-    def place(self, video: str) -> _Place:
-        """The commit that holds `video`, and its rows there."""
-        try:
-            return self._places[video]
-        except KeyError:
-            raise StoreError(
-                f"set '{self.name}' of {printable(self._pool.root)} has no video '{printable(video)}'. "
-                "'vl ls' lists all."
-            ) from None
-
-    def entry(self, video: str) -> VideoEntry:
-        """Length, digest and facts of `video`; StoreError if the set does not hold it."""
-        record, span = self.place(video)
-        return VideoEntry(video, span.length, span.sha256, record.videos[video].info)
-
-    def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
-        """Rows `start` to `stop` of `video`, as slices go; touches only the bytes they lie in."""
-        record, span = self.place(video)
-        start, stop, _ = slice(start, stop).indices(span.length)
-        count = max(0, stop - start)
-        source = self._array(record, "features")
-        features = np.empty((count, *self.spec.row_shape), self.spec.dtype)
-        source.read_into(span.start + start, features)
-        times = np.empty((count, 2))
-        self._array(record, "times").read_into(span.start + start, times)
-        return Rows(features, times)
-
-    def read_into(self, video: str, start: int, out: NDArray[Any]) -> None:
-        """Fill `out` (n, *row_shape), contiguous and of the spec's dtype, with rows from `start` on."""
-        place = self._places.get(video) or self.place(video)
-        span = place.span
-        array = self._arrays.get((place.record.name, "features")) or self._array(place.record, "features")
-        if start < 0 or start + len(out) > span.length:
-            raise StoreError(
-                f"rows {start} to {start + len(out)} of '{printable(video)}', which has {span.length} in '{self.name}'."
-            )
-        if out.dtype != array.dtype or out.shape[1:] != array.shape[1:] or not out.flags.c_contiguous:
-            raise StoreError(
-                f"'{self.name}' fills a contiguous {array.dtype} (n, {', '.join(map(str, array.shape[1:]))}), "
-                f"not {out.dtype} {out.shape}."
-            )
-        array.read_into(span.start + start, out)
-
-    def times(self, video: str) -> NDArray[np.float64]:
-        """(N, 2) seconds of all rows of `video`."""
-        record, span = self.place(video)
-        out = np.empty((span.length, 2))
-        self._array(record, "times").read_into(span.start, out)
-        return out
-
-    def _array(self, record: Record, kind: str) -> ArrayReader:
-        array = self._arrays.get((record.name, kind))
-        if array is None:
-            rows = record.sets[self.name].rows
-            shape, dtype = (
-                ((rows, *self.spec.row_shape), self.spec.dtype) if kind == "features" else ((rows, 2), "float64")
-            )
-            key = f"{self.name}/{kind}"
-            array = ArrayReader(self._pool, f"segments/{record.name}", key, record.files, shape, dtype)
-            self._arrays[record.name, kind] = array
-        return array
+    def __str__(self) -> str:
+        return printable(f"{self.where}: {self.what}")
 
 
 class ZarrStore:
@@ -172,25 +62,37 @@ class ZarrStore:
         self.path = Path(path)
         if not is_zarr_store(self.path):
             raise StoreError(f"{printable(path)} is not a feature store: it has no commits.")
-        self.damage: list[str] = []
-        self._pool = FilePool(self.path)
         for name in FOLDERS:
             if (self.path / name).is_symlink():
                 raise StoreError(f"{printable(self.path / name)} is a link; a store has none.")
+        with without_collection():
+            self._index(load_records(self.path))
+
+    @classmethod
+    def of_records(cls, path: Path, records: Sequence[Record]) -> Self:
+        """Some commits of a store as if they were all."""
+        store = cls.__new__(cls)
+        store.path = path
+        store._index(records)
+        return store
+
+    def _index(self, records: Sequence[Record | tuple[str, DamageError]]) -> None:
+        self._pool = FilePool(self.path)
+        self.damage: list[Damage] = []
         found: dict[str, Record] = {}
-        for record in load_records(self.path):
+        for record in records:
             if isinstance(record, Record):
                 found[record.name] = record
             else:
-                self.damage.append(f"commits/{record[0]}.json: {record[1]}")
+                self.damage.append(Damage(f"commits/{record[0]}.json", str(record[1])))
         replaced = {name for record in found.values() for name in record.replaces}
         self.replaced = [record for name, record in found.items() if name in replaced]
         self.records = [record for name, record in found.items() if name not in replaced]
-        self._sets: dict[str, ZarrSet] = {}
+        self._sets: dict[str, StoredSet] = {}
         for record in self.records:
             for name in record.sets:
                 if name not in self._sets:
-                    self._sets[name] = ZarrSet(name, record, self._pool)
+                    self._sets[name] = StoredSet(name, record, self.path, self._open_array)
                 self._sets[name].add(record)
 
     def __iter__(self) -> Iterator[str]:
@@ -202,13 +104,26 @@ class ZarrStore:
     def __contains__(self, set_name: object) -> bool:
         return set_name in self._sets
 
-    def __getitem__(self, set_name: str) -> ZarrSet:
+    def __getitem__(self, set_name: str) -> StoredSet:
         """The set of that name; StoreError listing the sets there are if it is not one of them."""
+        part = self.unchecked(set_name)
+        part.require_one_spec()
+        return part
+
+    def unchecked(self, set_name: str) -> StoredSet:
+        """The set of that name, even if two writers disagreed on what it is: then as the first one has it."""
         if set_name not in self._sets:
             names = ", ".join(self) or "none"
             raise StoreError(f"{printable(self.path)} has no set '{printable(set_name)}'. It has: {names}.")
-        self._sets[set_name].require_one_spec()
         return self._sets[set_name]
+
+    def _open_array(self, record: Record, name: str, kind: str, shape: tuple[int, ...], dtype: str) -> ArrayReader:
+        return ArrayReader(self._pool, f"segments/{record.name}", f"{name}/{kind}", record.files, shape, dtype)
+
+    def array(self, record: Record, name: str) -> ArrayReader:
+        """The rows of a set in one commit."""
+        spec = record.sets[name].spec
+        return self._open_array(record, name, "features", (record.rows[name], *spec.row_shape), spec.dtype)
 
     @property
     def conflicts(self) -> dict[str, list[Record]]:
@@ -252,7 +167,7 @@ class ZarrStore:
             try:
                 yield path.name, unseal(path.name, read_document(str(path)))
             except DamageError as error:
-                damage = f"{folder}/{printable(path.name)}: {error}"
+                damage = Damage(f"{folder}/{path.name}", str(error))
                 if damage not in self.damage:
                     self.damage.append(damage)
 

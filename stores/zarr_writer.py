@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name, printable, require_kind, require_set_name
-from stores.records import Record, SetRecord, Span, VideoRecord, load_records, seal
-from stores.segments import GROUP, ArrayWriter, SegmentWriter, require_compression
+from stores.records import Record, SetRecord, Span, load_records, seal
+from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
 
 FOLDERS = ("segments", "commits", "failures", "attachments")
@@ -68,12 +68,12 @@ def require_specs(path: Path, specs: Mapping[str, FeatureSpec]) -> None:
 class _Spool:
     """The rows of one video in one set, waiting for their segment."""
 
-    parts: list[NDArray[Any]] = field(default_factory=list)
+    features: list[NDArray[Any]] = field(default_factory=list)
     times: list[NDArray[np.float64]] = field(default_factory=list)
     rows: int = 0
     last_start: float = -math.inf
     digest: Any = field(default_factory=hashlib.sha256)
-    array: ArrayWriter | None = None  # once the video goes to its own segment
+    part: SetWriter | None = None  # once the video goes to its own segment
 
     @property
     def sha256(self) -> str:
@@ -130,7 +130,7 @@ class VideoWriter:
         if self._segment is not None:
             self._stream(set_name, spool, features)
             return
-        spool.parts.append(features)
+        spool.features.append(features)
         self._bytes += features.nbytes
         if self._bytes > self._writer.spool_bytes:
             self._spill()
@@ -163,17 +163,17 @@ class VideoWriter:
         """Go on in a segment of its own."""
         self._segment = self._writer.start_stream(self)
         for set_name, spool in self._spools.items():
-            for part in spool.parts:
-                self._stream(set_name, spool, part)
-            spool.parts = []
+            for features in spool.features:
+                self._stream(set_name, spool, features)
+            spool.features = []
 
     def _stream(self, set_name: str, spool: _Spool, features: NDArray[Any]) -> None:
         assert self._segment is not None, "rows stream into a segment"
         try:
             with disk.reporting(self._segment.path):
-                if spool.array is None:
-                    spool.array = self._writer.new_array(self._segment, set_name, None)
-                spool.array.append(features)
+                if spool.part is None:
+                    spool.part = self._writer.new_set(self._segment, set_name, None)
+                spool.part.append(features)
         except BaseException:
             self.discard()
             raise
@@ -287,12 +287,9 @@ class ZarrWriter:
         if video in self._streams:
             self._streams.remove(video)
 
-    def new_array(self, segment: SegmentWriter, set_name: str, num_rows: int | None) -> ArrayWriter:
-        """The features of a set in a segment."""
-        segment.make_directory(set_name)
-        spec = self._specs[set_name]
-        key = f"{set_name}/features"
-        return ArrayWriter(segment, key, spec.row_shape, spec.dtype, num_rows, self._compress)
+    def new_set(self, segment: SegmentWriter, set_name: str, num_rows: int | None) -> SetWriter:
+        """A set in a segment."""
+        return SetWriter(segment, set_name, self._specs[set_name], num_rows, self._compress)
 
     def commit_segment(self, segment: SegmentWriter, group: Sequence[_Finished]) -> None:
         """Finish and commit one segment with these videos."""
@@ -309,29 +306,16 @@ class ZarrWriter:
     def _finish(self, segment: SegmentWriter, group: Sequence[_Finished]) -> Record:
         """Write the arrays of every set and return the record, its files still to be filled in."""
         spans: dict[str, dict[str, Span]] = {video.video: {} for video in group}
-        sets = {}
+        sets: dict[str, SetRecord] = {}
+        counts: dict[str, int] = {}
         for name in sorted({name for video in group for name in video.spools}):
-            members = [(video.video, video.spools[name]) for video in group if name in video.spools]
-            spec = self._specs[name]
-            rows = sum(spool.rows for _, spool in members)
-            features = members[0][1].array or self.new_array(segment, name, rows)
-            offsets = [0]
+            members = [(video, video.spools[name]) for video in group if name in video.spools]
+            part = members[0][1].part or self.new_set(segment, name, sum(spool.rows for _, spool in members))
             for video, spool in members:
-                for part in spool.parts:
-                    features.append(part)
-                spans[video][name] = Span(offsets[-1], spool.rows, spool.sha256, segment.name)
-                offsets.append(offsets[-1] + spool.rows)
-            features.finish()
-            times = ArrayWriter(segment, f"{name}/times", (2,), "float64", rows)
-            for _, spool in members:
-                for part_times in spool.times:
-                    times.append(part_times)
-            times.finish({"unit": "seconds", "columns": ["start", "end"]})
-            index = ArrayWriter(segment, f"{name}/offsets", (), "int64", len(offsets))
-            index.append(np.array(offsets))
-            index.finish()
-            attributes = {"videos": [video for video, _ in members], "spec": spec.to_dict()}
-            segment.write_json(f"{name}/zarr.json", {**GROUP, "attributes": attributes})
-            sets[name] = SetRecord(spec, self._provenance.get(name, {}), rows)
-        videos = {video.video: VideoRecord(video.info, spans[video.video]) for video in group}
-        return Record(segment.name, sets, videos, {})
+                for features in spool.features:
+                    part.append(features)
+                start = part.end_video(video.video, spool.times)
+                spans[video.video][name] = Span(start, spool.rows, spool.sha256, segment.name, video.info)
+            counts[name] = part.finish()
+            sets[name] = SetRecord(self._specs[name], self._provenance.get(name, {}))
+        return Record(segment.name, sets, counts, spans, b"{}")

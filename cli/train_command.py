@@ -1,0 +1,237 @@
+"""`vl train-head` and `vl predict`: stored features in, weights and scores out."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import OptionError, split
+from cli.output import print_line
+from cli.signals import resumable_signals
+
+if TYPE_CHECKING:
+    from heads.run import RunPlan
+    from stores.spec import FeatureStore
+
+RUNS = Path("runs")
+FLAGS = ("epochs", "lr", "batch_size", "window", "optimizer", "schedule", "precision", "label_at", "boundary")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("train-head")(train_head)
+    app.command()(predict)
+
+
+def train_head(
+    head: Annotated[str | None, typer.Argument(help="mlad, tconv, linear, meanpool.")] = None,
+    features: Annotated[list[Path] | None, typer.Option(help="Feature store; several are joined by video.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
+    sets: Annotated[str | None, typer.Option(help="Feature sets to use, as a,b; the first is the time grid.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and, without subsets, the split.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Train so many runs, with successive seeds.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="none, cosine or onecycle.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
+    val_list: Annotated[Path | None, typer.Option(help="File of ids to choose the epoch on.")] = None,
+    test_list: Annotated[Path | None, typer.Option(help="File of ids to score at the end.")] = None,
+    label_at: Annotated[str | None, typer.Option(help="centre, start or overlap of a row.")] = None,
+    boundary: Annotated[str | None, typer.Option(help="strict or inclusive ends of labels.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this unfinished run; needs nothing else.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Train an attention head on stored features; scores validation and test videos at the end."""
+    if resume is not None:
+        require(not (head or features or out or set_), "--resume RUN takes everything from the run; give nothing else.")
+        with resumable_signals():
+            show([go_on(resume, device)], as_json)
+        return
+    if head is None or not features:
+        raise OptionError("give a HEAD and --features STORE: vl train-head mlad --features store.zarr")
+    from heads.head import head_class
+
+    require(
+        window is None or head_class(head).level == "row",
+        f"{head} sees whole videos; --window is for heads that score rows.",
+    )
+    flags = (epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary)
+    given = [f"{name}={value}" for name, value in zip(FLAGS, flags, strict=True) if value is not None]
+    lists = {"train": train_list, "val": val_list, "test": test_list}
+    choice = Choice(
+        head=head,
+        features=tuple(features),
+        labels=labels,
+        settings=(*(set_ or ()), *given),
+        sets=split(sets or ""),
+        lists={name: path for name, path in lists.items() if path is not None},
+        split_seed=seed,
+    )
+    results = []
+    with resumable_signals():
+        for number in range(seed, seed + seeds):
+            folder = out if out is None or seeds == 1 else out.with_name(f"{out.name}-seed{number}")
+            results.append(start(choice, number, folder, device))
+    show(results, as_json)
+
+
+def predict(
+    stores: Annotated[list[Path], typer.Argument(help="Feature store; several are joined by video.")],
+    head: Annotated[Path, typer.Option(help="Run of 'vl train-head'.")],
+    out: Annotated[Path, typer.Option(help="Store of scores to write.")] = Path("predictions.zarr"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Score stored features with a trained head; labels are not needed."""
+    from heads.checkpoint import load_run
+    from heads.run import find_device
+    from heads.score_store import predict_store
+
+    place = find_device(device)
+    run = load_run(head)
+    shout_if_random(run.config.random_weights)
+    with resumable_signals():
+        empty = predict_store(run, open_all(stores), out, device=place)
+    for video in empty:
+        print_line(f"no rows to score: {video}")
+    if as_json:
+        typer.echo(json.dumps({"predictions": str(out), "run": str(head), "without_rows": empty}))
+    else:
+        typer.echo(f"{out}: scores of {run.config.head} ({len(run.config.classes)} classes)")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line asks for, but for the seed."""
+
+    head: str
+    features: tuple[Path, ...]
+    labels: Path | None
+    settings: tuple[str, ...]
+    sets: tuple[str, ...]
+    lists: dict[str, Path]
+    split_seed: int
+
+
+def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str, Any]:
+    """Begin one run and carry it out; a run that lies unfinished in `out` with the same config goes on."""
+    from heads.checkpoint import create_run, new_run
+    from heads.head import head_class
+    from heads.options import split_settings
+    from heads.run import find_device, plan_run, require_resumable
+
+    place = find_device(device)
+    options, training = split_settings(head_class(choice.head), (*choice.settings, f"seed={seed}"))
+    stores = open_all(choice.features)
+    labels = None
+    if choice.labels is not None:
+        from stores.label_files import read_labels
+
+        labels = read_labels(choice.labels)
+    plan = plan_run(
+        choice.head,
+        stores,
+        labels,
+        options=options,
+        training=training,
+        sets=choice.sets,
+        lists=choice.lists,
+        split_seed=choice.split_seed,
+        label_source=str(choice.labels or "attached to the store"),
+    )
+    for store in stores:
+        store.close()
+    if out is not None and (out / "config.json").exists():
+        require_resumable(out, plan.config)
+        return go_on(out, str(place))
+    run = out or new_run(RUNS, choice.head)
+    create_run(run, plan.config, plan.labels)
+    announce(run, plan, str(place))
+    return carry(run, str(place))
+
+
+def go_on(run: Path, device: str) -> dict[str, Any]:
+    """Carry out the rest of a run; a finished one gives its result again."""
+    if (run / "result.json").is_file():
+        raise OptionError(f"{run} is finished. 'vl score {run}' scores it; give --out a new folder to train again.")
+    return carry(run, device)
+
+
+def carry(run: Path, device: str) -> dict[str, Any]:
+    """Carry out a run with its progress on stderr."""
+    from cli.training_progress import TrainingProgress
+    from heads.run import carry_out, find_device
+
+    with TrainingProgress() as progress:
+        return {"run": str(run), **carry_out(run, device=find_device(device), observer=progress)}
+
+
+def announce(run: Path, plan: RunPlan, device: str) -> None:
+    """Say what will be trained, on what, and shout where the features come from random weights."""
+    shout_if_random(plan.config.random_weights)
+    for note in plan.notes:
+        print_line(note)
+    print_line(f"{plan.config.head}: {words(plan.config.options)}")
+    print_line(f"training: {words(plan.config.to_dict()['training'])}")
+    print_line(f"run {run} on {device}")
+
+
+def words(options: Mapping[str, Any]) -> str:
+    """Options as they would stand after --set."""
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
+def shout_if_random(random: bool) -> None:
+    """Make sure that nobody takes these scores for a result."""
+    if random:
+        print_line("RANDOM WEIGHTS: these features come from a network that was never trained.", colour="red")
+
+
+def show(results: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """The closing summary: of each run, and of all seeds together."""
+    scores = [result["val"]["score"] for result in results if result["val"]["score"] is not None]
+    spread = None
+    if len(scores) > 1:
+        spread = {"mean": statistics.mean(scores), "sd": statistics.stdev(scores), "seeds": len(scores)}
+    if as_json:
+        typer.echo(json.dumps({"runs": list(results), "val": spread}))
+        return
+    for result in results:
+        protocol, score = result["val"]["protocol"], result["val"]["score"]
+        random = "RANDOM WEIGHTS " if result["random_weights"] else ""
+        found = "no validation score" if score is None else f"val {protocol} {score:.4f}"
+        typer.echo(
+            f"{random}{result['run']}: {result['head']} {found} at epoch {result['best_epoch']} of {result['epochs']}"
+        )
+        if "test" in result["predictions"]:
+            typer.echo(f"test predictions: {result['predictions']['test']} ('vl score {result['run']}' scores them)")
+    if spread:
+        typer.echo(
+            f"val {results[0]['val']['protocol']} {spread['mean']:.4f} ± {spread['sd']:.4f}, {len(scores)} seeds"
+        )
+
+
+def open_all(paths: Sequence[Path]) -> list[FeatureStore]:
+    """The stores at these paths."""
+    from stores import open_store
+
+    return [open_store(path) for path in paths]
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Raise what the user can mend."""
+    if not holds:
+        raise OptionError(otherwise)

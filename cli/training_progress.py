@@ -1,0 +1,53 @@
+"""Progress of a training: a bar on a terminal, a line an epoch elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cli.output import print_line
+from heads.train import Epoch, Observer
+
+
+class TrainingProgress(Observer):
+    """Prints every validated epoch; those in between only move the bar."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("training", total=None)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def note(self, text: str) -> None:
+        print_line(text)
+
+    def step(self, done: int, total: int) -> None:
+        self.bar.update(self.task, completed=done, total=total)
+
+    def epoch(self, epoch: Epoch, best: bool) -> None:
+        if best or epoch.val is not None:
+            score = "" if epoch.val is None else f"  val {epoch.val:.4f}{' best' if best else ''}"
+            print_line(
+                f"epoch {epoch.epoch:4d}  loss {epoch.loss:.4f}{score}  lr {epoch.lr:.2g}  {epoch.seconds:.1f} s"
+            )

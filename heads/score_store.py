@@ -1,0 +1,124 @@
+"""From a trained run and stored features to a store of scores: one set `scores`, the classes named in its spec.
+
+Shape letters: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from heads.checkpoint import Run
+from heads.head import HeadError
+from heads.predict import Reading, score_videos
+from heads.sources import find_sources
+from heads.windows import Windows
+from stores.names import printable
+from stores.spec import FeatureSpec, FeatureStore, Granularity, Rows
+from stores.zarr_store import ZarrWriter
+
+SET_NAME = "scores"
+
+
+def predict_store(
+    run: Run,
+    stores: Sequence[FeatureStore],
+    out: Path,
+    *,
+    videos: Sequence[str] | None = None,
+    device: torch.device,
+    resident: bool | None = None,
+) -> list[str]:
+    """Score stored features with a trained run.
+
+    Args:
+        run: its features are looked for in the stores by name and fingerprint.
+        stores: feature stores, joined by video.
+        out: a new store NAME.zarr; labels attached to the features go along.
+        videos: ids to score; None: all that the store holds.
+        device: where the model is put.
+        resident: as `Windows` has it; None reads from disk unless all rows fit.
+
+    Returns:
+        Ids of videos that have no rows to score; all others are in `out`.
+
+    Raises:
+        SpecMismatchError: features of another kind than the head was trained on.
+        HeadError: `out` is there already, or a video is not in the store.
+    """
+    if out.exists():
+        raise HeadError(f"{printable(out)} is there already. Give --out a new name, or remove it.")
+    sources = find_sources(run.config.features, stores)
+    grid = sources[0].features
+    chosen = list(grid) if videos is None else list(videos)
+    if unknown := [video for video in chosen if video not in grid]:
+        raise HeadError(f"'{printable(unknown[0])}' has no rows in {grid.name}. 'vl ls' lists all videos.")
+    scored = [video for video in chosen if grid.entry(video).num_rows]
+    run.model.to(device)
+    windows = Windows(sources, scored, device=device, resident=resident)
+    windows.fill_missing(run.model.standardise.means)
+    attached = next((found for store in stores if (found := store.attachment("labels"))), None)
+    write_scores(out, run, windows, range(len(scored)), split=None, labels=attached)
+    return [video for video in chosen if not grid.entry(video).num_rows]
+
+
+def write_scores(
+    out: Path, run: Run, windows: Windows, videos: Sequence[int], *, split: str | None, labels: dict[str, Any] | None
+) -> None:
+    """Score some videos of `windows` into the new store `out`.
+
+    Args:
+        split: the split that they are, if any; scoring then knows which videos must be there.
+        labels: `Labels.to_dict()` of what `vl score` shall compare with, if known.
+    """
+    options, level = run.config.training, run.model.head.level
+    grid = windows.sources[0]
+    reading = Reading(level, options.window, options.stride, options.batch_size, options.precision)
+    attachment = {
+        "run": str(run.path.resolve()),
+        "head": run.config.head,
+        "level": level,
+        "label_at": options.label_at,
+        "boundary": options.boundary,
+        "split": split,
+        "expected": [windows.videos[video] for video in videos],
+        "labels": labels,
+        "random_weights": run.config.random_weights,
+        "features": {source.features.name: source.spec.fingerprint for source in windows.sources},
+        "snapshot_id": grid.store.snapshot_id,
+    }
+    with ZarrWriter(out, {SET_NAME: score_spec(run)}, provenance={SET_NAME: run.config.versions}) as writer:
+        writer.attach("prediction", attachment)
+        for video, scores in score_videos(run.model, windows, videos, reading):
+            name, times = windows.videos[video], windows.times[video]
+            info = dict(grid.features.entry(grid.ids[name]).info)
+            if level == "video":
+                times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
+            entry = writer.video(name, info)
+            entry.append(SET_NAME, Rows(scores, times))
+            entry.commit()
+
+
+def score_spec(run: Run) -> FeatureSpec:
+    """What defines the scores of a run: its head, its weights and the order of its classes."""
+    return FeatureSpec(
+        granularity=Granularity.SCORE,
+        row_shape=(len(run.config.classes),),
+        dtype="float32",
+        backbone=run.config.head,
+        weights=str(run.path),
+        weights_sha256=file_sha256(run.path / "best.safetensors"),
+        random_weights=run.config.random_weights,
+        classes=run.config.classes,
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""ResNet-18: names of the published checkpoint, and the same numbers from a functional re-implementation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from extract.backbone import BackboneError
+from extract.resnet import ResNet18
+from extract.weights import fill_randomly
+from stores.spec import Granularity
+
+FRAME, MAP = Granularity.FRAME, Granularity.MAP
+BOTH = frozenset({FRAME, MAP})
+
+
+@pytest.fixture(scope="module")
+def network() -> ResNet18:
+    """Random weights and random statistics, in double precision."""
+    network = ResNet18()
+    fill_randomly(network, 3)
+    generator = torch.Generator().manual_seed(0)
+    for key, tensor in network.state_dict().items():
+        if ".bn" in key or key.startswith("bn") or "downsample.1" in key:
+            if key.endswith(("weight", "running_var")):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+            elif key.endswith(("bias", "running_mean")):
+                tensor.normal_(0, 0.1, generator=generator)
+    return network.double().requires_grad_(False)
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """(N, 3, H, W) normalised to (N, 512, H / 32, W / 32): the paper's table 1, 18 layers, post-activation."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        mean, var, weight, bias = (
+            state[f"{name}.{part}"].view(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+    x = norm(F.conv2d(x, state["conv1.weight"], stride=2, padding=3), "bn1").relu()
+    x = F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 2)
+    for layer in range(1, 5):
+        for block in range(2):
+            name = f"layer{layer}.{block}"
+            stride = 2 if layer > 1 and block == 0 else 1
+            y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1)
+            y = norm(y, f"{name}.bn1").relu()
+            y = norm(F.conv2d(y, state[f"{name}.conv2.weight"], padding=1), f"{name}.bn2")
+            if f"{name}.downsample.0.weight" in state:
+                x = norm(F.conv2d(x, state[f"{name}.downsample.0.weight"], stride=stride), f"{name}.downsample.1")
+            x = (x + y).relu()
+    return x
+
+
+def test_names_and_shapes_are_those_of_torchvision() -> None:
+    text = Path(__file__).with_name("resnet18_checkpoint.txt").read_text()
+    published = {name: shape for name, shape in map(str.split, text.splitlines())}
+    ours = {key: "x".join(map(str, value.shape)) or "-" for key, value in ResNet18().state_dict().items()}
+    assert ours == published
+
+
+def test_parameters_are_as_many_as_published() -> None:
+    counts = {name: p.numel() for name, p in ResNet18().named_parameters()}
+    assert sum(counts.values()) == 11_689_512
+    assert sum(count for name, count in counts.items() if not name.startswith("fc.")) == 11_176_512
+
+
+@pytest.mark.parametrize("size", [(224, 224), (97, 130)])
+def test_numbers_are_those_of_the_reference(network: ResNet18, size: tuple[int, int]) -> None:
+    frames = noise(1, 2, *size)
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.double)
+    x = ((frames[0].double() / 255 - mean) / std).permute(0, 3, 1, 2)
+    expected = reference(network.state_dict(), x)
+    rows = network(frames, BOTH)
+    torch.testing.assert_close(rows[MAP][0].permute(0, 3, 1, 2), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(rows[FRAME][0], expected.mean((2, 3)), rtol=1e-10, atol=1e-10)
+    logits = expected.mean((2, 3)) @ network.fc.weight.T + network.fc.bias
+    torch.testing.assert_close(network.classify(frames)[0], logits.mean(0), rtol=1e-10, atol=1e-10)
+
+
+def test_rows_have_the_declared_shapes(network: ResNet18) -> None:
+    rows = network(noise(2, 3, 224, 224), BOTH)
+    assert {level: tuple(x.shape) for level, x in rows.items()} == {FRAME: (2, 3, 512), MAP: (2, 3, 7, 7, 512)}
+    assert network(noise(1, 1, 64, 64), frozenset({FRAME})).keys() == {FRAME}
+
+
+def test_a_row_depends_on_its_own_frame_alone(network: ResNet18) -> None:
+    frames = noise(2, 5, 64, 64)
+    together = network(frames, BOTH)
+    for clip, frame in ((0, 0), (1, 4)):
+        alone = network(frames[clip : clip + 1, frame : frame + 1], BOTH)
+        for level in BOTH:
+            torch.testing.assert_close(alone[level][0, 0], together[level][clip, frame], rtol=1e-10, atol=1e-10)
+
+
+def test_there_is_no_flow_stream() -> None:
+    with pytest.raises(BackboneError, match="resnet18 sees single RGB frames; it has no stream 'flow'"):
+        ResNet18("flow")
+
