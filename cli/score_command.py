@@ -65,11 +65,11 @@ def text(report: Report) -> str:
         loud = "RANDOM WEIGHTS: the features come from a network that was never trained"
         lines.append(typer.style(loud, fg="red", bold=True))  # echo drops the colour when it is piped
     lines.append(f"{report.protocol}: {report.text}; {len(present)} of {len(report.classes)} classes have positives")
-    lines.append(f"labels at {report.label_at}, boundaries {report.boundary}, split {printable(report.split)}")
-    lines.append(
-        f"{report.scored} of {report.scored + len(report.missing)} videos scored, {report.rows} rows"
-        + (f"; {report.extra} more videos have scores and are not in this split" if report.extra else "")
-    )
+    lines.append(f"labels {report.taken}")
+    expected = report.scored + len(report.missing)
+    extra = f"; {report.extra} more videos have scores and are not in this split" if report.extra else ""
+    covered = f"{report.scored} of {expected} videos scored, {report.rows} rows{extra}"
+    lines.append(f"{printable(report.split)}: {covered}")
     if absent:
         shown = ", ".join(absent[:8]) + (" ..." if len(absent) > 8 else "")
         lines.append(f"classes without positives, in no mean: {shown}")

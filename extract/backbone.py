@@ -45,9 +45,7 @@ class ClipFormat:
     std: tuple[float, ...]
     output_stride: int = 1  # frames between two output time steps of the network
     receptive_field: int = 1  # frames that reach one output time step
-    halo: int = (
-        0  # frames of context, a multiple of output_stride, that make a tile exact; 0: no convolutional mode
-    )
+    halo: int = 0  # frames of context, a multiple of output_stride, that make a tile exact; 0: no convolutional mode
 
 
 class Backbone(nn.Module, ABC):

@@ -22,12 +22,12 @@ from decord import DECORDError, DECORDLimitReachedError
 from numpy.typing import NDArray
 
 from extract.decode import DecodeError, DecodePlan, Limits, Picture, Reason, Sound, SoundLost, Summary, missing_end
-from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, open_container, time_zero, video_stream
+from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, is_hidden, open_container, time_zero, video_stream
 
 USE_PYAV = "extract it with --decoder pyav"
 SAME_TIME = 2e-3  # seconds between decord's time of a frame and the container's
 SAME_PICTURE = 8.0  # levels of 255, mean difference; equal decoders differ by 0, another frame by far more
-DAMAGED_SHARE = "0.01"  # of the frames; decord puts the last good frame in their place
+REPEATED_SHARE = "1e-9"  # of the frames; for each that cannot be decoded, decord repeats the last one at the end
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_index(path: str, beat: Callable[[], None]) -> FrameIndex:
                 newest_key = packet.pts
             elif newest_key is not None and packet.pts < newest_key:
                 raise refused("it has open groups of pictures, in which decord gives wrong frames")
-            if stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10:
+            if is_hidden(packet):
                 raise refused("it has frames that are never shown, which decord counts")
             packets.append((packet.pts, packet.is_keyframe, packet.duration or 0))
         rate = stream.average_rate
@@ -103,12 +103,14 @@ class DecordDecoder:
     def __init__(self, path: str, plan: DecodePlan, limits: Limits, beat: Callable[[], None]) -> None:
         decord.logging.set_level(decord.logging.QUIET)
         self._path, self._plan, self._limits, self._beat = path, plan, limits, beat
-        first = self._open_container()
+        first, time = self._first_picture()
         self._index = read_index(path, beat)
+        if abs(time - self._index.times[0]) > SAME_TIME:
+            raise refused("its first frames cannot be decoded, for which decord shifts all others")
         if self._index.end > limits.max_duration_s:
             raise DecodeError(Reason.TOO_LARGE, f"lasts {self._index.end:.0f} s, over {limits.max_duration_s:.0f}")
         try:
-            self._reader = decord.VideoReader(path, num_threads=1, fault_tol=DAMAGED_SHARE)
+            self._reader = decord.VideoReader(path, num_threads=1, fault_tol=REPEATED_SHARE)
         except (DECORDError, DECORDLimitReachedError, AssertionError) as error:
             raise refused(f"decord cannot open it ({_first_line(error)})") from error
         self._compare_times()
@@ -140,13 +142,13 @@ class DecordDecoder:
         """Let go of decord's threads and buffers."""
         del self._reader
 
-    def _open_container(self) -> NDArray[np.uint8]:
-        """Set the probe; returns the first frame, upright, as PyAV decodes it."""
+    def _first_picture(self) -> tuple[NDArray[np.uint8], float]:
+        """Set the probe; returns the first frame, upright, as PyAV decodes it, and its time."""
         decoder = PyAvDecoder(self._path, replace(self._plan, audio_rate=None), self._limits, self._beat)
         try:
             self.probe = decoder.probe
             picture = next(item for item in decoder if not isinstance(item, (Sound, SoundLost)))
-            return picture.rgb().copy()
+            return picture.rgb().copy(), picture.time
         finally:
             decoder.close()
 

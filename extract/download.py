@@ -134,8 +134,10 @@ def download(
         resumed = part.exists() and part.stat().st_size > 0
         try:
             found = receive(file, part, trusted_http)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            raise WeightsError(f"{file.filename} could not be downloaded: {printable(error)}. {advised}") from error
+        except NETWORK as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise WeightsError(f"{file.filename} did not arrive: {printable(error)}. {advised}") from error
         if found == file.sha256:
             publish(part, final)
             return
@@ -170,9 +172,7 @@ def receive(file: PublishedFile, part: Path, trusted_http: str | None) -> str:
                 out.write(block)
     if have > file.size:
         remove_file(part)
-        raise WeightsError(
-            f"{file.url} sends more than the {file.size:,} bytes of the expected file. Nothing was kept."
-        )
+        raise WeightsError(f"{file.url} sends more than the {file.size:,} bytes expected. Nothing was kept.")
     if have < file.size:
         raise ConnectionError(f"it ended after {have:,} bytes, which are kept: run again to go on")
     return digest.hexdigest()

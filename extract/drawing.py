@@ -5,14 +5,15 @@ Pictures are (height, width, 3) float32 in [0, 255] while they are drawn; sound 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]
 Inside = tuple[Plane, NDArray[np.bool_]]  # how far inside the shape, and where its second colour is
 
 SOUND_RATE = 16000  # samples a second
@@ -80,12 +81,13 @@ def _background(rng: Generator, width: int, height: int) -> Plane:
     return blended
 
 
-def _stretch(grid: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+def _stretch(grid: Plane, length: int) -> Plane:
     """Linear interpolation along the first axis to `length` rows."""
     at = np.linspace(0, len(grid) - 1, length, dtype=np.float32)
     low = np.minimum(at.astype(int), len(grid) - 2)
     weight = (at - low)[:, None]
-    return grid[low] * (1 - weight) + grid[low + 1] * weight
+    stretched: Plane = grid[low] * (1 - weight) + grid[low + 1] * weight
+    return stretched
 
 
 class Look(NamedTuple):
@@ -111,14 +113,14 @@ def _paint(canvas: Plane, look: Look, act: Act, now: float) -> None:
     y = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(y0)) / pixels
     depth, second = look.shape(x, y, act, now)
     alpha = np.clip(depth * pixels, 0, 1)[..., None]
-    colour = np.where(second[..., None], np.float32(look.second), np.float32(look.first))
+    colour = np.where(second[..., None], np.array(look.second, np.float32), np.array(look.first, np.float32))
     box = canvas[top:bottom, left:right]
     box += alpha * (colour - box)
 
 
 def _square(x: Plane, y: Plane, turn: float = 0.0) -> tuple[Plane, Plane]:
     """How far inside the square of half side 0.85 a pixel lies, and its turned x."""
-    u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    u, v = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
     return 0.85 - np.maximum(abs(u), abs(v)), u
 
 
@@ -128,7 +130,7 @@ def _balloon(x: Plane, y: Plane, act: Act, now: float) -> Inside:
     return 0.35 + 0.9 * (share if act.label == "grow" else 1 - share) - r, np.sin(7 * x) * np.sin(7 * y) > 0
 
 
-def _disc(x: Plane, y: Plane, act: Act, now: float) -> Inside:
+def _disc(x: Plane, y: Plane, _act: Act, _now: float) -> Inside:
     r = np.hypot(x, y)
     return 1 - r, abs(r - 0.65) < 0.1
 
@@ -138,7 +140,7 @@ def _prism(x: Plane, y: Plane, act: Act, now: float) -> Inside:
     return np.minimum(0.8 - y, 0.45 + 0.45 * y - abs(x)), np.sin(12 * y) > 0.3
 
 
-def _dashes(x: Plane, y: Plane, act: Act, now: float) -> Inside:
+def _dashes(x: Plane, y: Plane, _act: Act, now: float) -> Inside:
     inside, column = _square(x, y)[0], np.floor(x * 4)
     falling = np.sin(7 * (y - 2 * now) + 2.4 * column) - 0.1
     return np.minimum(inside, np.minimum(falling, np.sin(8 * np.pi * x) ** 2 - 0.25)), falling > 0.7
@@ -149,14 +151,15 @@ def _turned(x: Plane, y: Plane, act: Act, now: float) -> Inside:
     return depth, np.sin(9 * u) > 0
 
 
-def _zebra(x: Plane, y: Plane, act: Act, now: float) -> Inside:
+def _zebra(x: Plane, y: Plane, _act: Act, now: float) -> Inside:
     depth = _square(x, y)[0]
-    return depth if now % 0.8 < 0.4 else np.full_like(depth, -1.0), np.sin(10 * y) > 0
+    on = (now + 1e-6) % 0.8 < 0.4  # 1.2 s is the exact end of a pause, up to rounding
+    return depth if on else np.full_like(depth, -1.0), np.sin(10 * y) > 0
 
 
-def _star(x: Plane, y: Plane, act: Act, now: float) -> Inside:
+def _star(x: Plane, y: Plane, _act: Act, now: float) -> Inside:
     r, angle = np.hypot(x, y), np.arctan2(y, x)
-    return (0.75 + 0.2 * np.cos(12 * now)) * (0.75 + 0.25 * np.cos(5 * angle)) - r, r < 0.25
+    return (0.75 + 0.2 * math.cos(12 * now)) * (0.75 + 0.25 * np.cos(5 * angle)) - r, r < 0.25
 
 
 LOOKS: Mapping[str, Look] = {

@@ -14,7 +14,7 @@ from extract.backbone import Backbone, BackboneError
 from stores.spec import Granularity
 
 # At once on a CPU: the memory of four images' layers is used again and stays in the cache; with 16 images the
-# system maps and clears it anew for every layer, which doubles the time.
+# system maps and clears it anew for every layer, which takes half as long again.
 CPU_IMAGES = 4
 
 

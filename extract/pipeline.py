@@ -216,13 +216,11 @@ class Run:
             case AudioFailed():
                 self.lose_sound(event)
             case Restarted():
-                self.videos.pop(event.video).writer.discard()
+                self.forget(event.video)
             case Finished():
                 self.finish(event)
             case Failed():
-                if (video_or_none := self.videos.pop(event.video, None)) is not None:
-                    video_or_none.writer.discard()
-                self.preview.forget(event.video)
+                self.forget(event.video)
                 self.fail(Failure(event.video, event.reason, event.detail))
 
     def start(self, event: Started) -> None:
@@ -236,6 +234,12 @@ class Run:
         self.videos[event.video] = _Video(self.writer.video(event.video, info), rows, sounds, duration)
         self.preview.start(event.video, duration, self.plan.networks)
         self.observer.started(event.video, duration)
+
+    def forget(self, video: str) -> None:
+        """Drop all that came of a video so far, which may be nothing."""
+        if video in self.videos:
+            self.videos.pop(video).writer.discard()
+        self.preview.forget(video)
 
     def frames(self, event: Frames) -> None:
         video = self.videos[event.video]

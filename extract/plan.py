@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
-from extract.decode import DecodePlan
+from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
@@ -94,6 +94,8 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     """
     if not options.backbones:
         raise BackboneError("name at least one --backbone.")
+    if options.decoder not in DECODERS and ":" not in options.decoder:
+        raise BackboneError(f"there is no decoder '{options.decoder}'. There are: {', '.join(sorted(DECODERS))}.")
     device = choose_device(options.device)
     classes = {name: backbone_class(name) for name in options.backbones}
     check_names(options, tuple(classes))
@@ -249,7 +251,7 @@ def provenance_of(options: ExtractOptions, device: torch.device, loaded: LoadedW
     return {
         "vl": version("vl"),
         "torch": torch.__version__,
-        "decoder": f"{options.decoder} {version('av' if options.decoder == 'pyav' else 'decord')}",
+        "decoder": f"{options.decoder} {version('decord' if options.decoder == 'decord' else 'av')}",
         "device": f"{device.type} ({gpu})",
         "precision": options.precision,
         "weights": loaded.name,

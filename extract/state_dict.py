@@ -121,6 +121,8 @@ def check_archive(file: BinaryIO, path: Path) -> None:
             raise WeightsError(f"{printable(path)} is a zip file, but not one that torch.save writes.")
         if index.file_size > MAX_INDEX:
             raise WeightsError(f"{printable(path)} has an index of {index.file_size:,} bytes, over {MAX_INDEX:,}.")
+        if damaged := archive.testzip():  # PyTorch itself does not look at the checksums
+            raise WeightsError(f"{printable(path)} is damaged: the checksum of {printable(damaged)} is wrong.")
         with archive.open(index) as data:
             check_index(cast("BinaryIO", data), path)
     file.seek(0)

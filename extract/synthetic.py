@@ -2,16 +2,16 @@
 
 What a class is often cannot be told from one frame, nor from picture or sound alone:
 
-- `grow` and `shrink` show the same disc; only the change of its size tells them apart. They exclude each other.
-- `blink` has half of its time nothing to see. `spin` turns a square that at other times stands still.
+- `grow` and `shrink` show the same ball: only the change of its size tells them apart.
+- `blink` shows nothing in half of its time. `spin` turns a square that at other times stands still.
 - `spin` comes with `beep` four times in five; `beep` and `hum` are only heard.
-- `drum` and `mime` look alike, one is heard; `flash` is a white picture with a bang, at most one in a video.
-- `open` and `close` show the same blue disc: before the flash it is one, after it the other.
-- `pour` and `rain` show the same falling dashes: they are `pour` where they follow `lift` within two seconds.
+- `drum` and `mime` look alike, and only one is heard. `flash` is a white picture, at most one in a video.
+- `open` and `close` show the same blue disc: before the flash it is the one, after it the other.
+- `pour` and `rain` show the same falling dashes: they are `pour` soon after a `lift`, else `rain`.
 
-Everything follows from the seed. The truth is known exactly, in seconds: segments, cuts and sounds.
+Everything follows from the seed, and the truth is known exactly, in seconds: segments, cuts and sounds.
 
-Shape letters: N rows, C classes, S samples of sound; pictures are (height, width, 3).
+Shape letters: N rows, C classes, S samples of sound.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.stream import VideoStream
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from extract.drawing import LOOKS, SLOTS, SOUND_RATE, Act, Segment, pictures, soundtrack
 
 CLASSES = (
-    "beep", "blink", "close", "drum", "flash", "grow", "hum", "lift", "mime", "open", "pour", "rain", "shrink", "spin",
-)  # fmt: skip
+    *("beep", "blink", "close", "drum", "flash", "grow", "hum"),
+    *("lift", "mime", "open", "pour", "rain", "shrink", "spin"),
+)
 SOUNDING = frozenset({"beep", "drum", "flash", "hum", "lift"})  # the classes that are heard
 POUR_WITHIN = 2.0  # seconds after a lift in which dashes are `pour`
 
@@ -106,19 +109,22 @@ def generate(
     seed: int = 0,
     size: tuple[int, int] = (160, 160),
     fps: int = 25,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    written: Callable[[int], None] | None = None,
 ) -> tuple[SyntheticVideo, ...]:
-    """Write `clips` videos with `labels.csv` and `scenes.json`; the same seed gives the same pictures and labels.
+    """Write videos with `labels.csv` and `scenes.json`; the same seed gives the same pictures, sounds and labels.
 
     Args:
         folder: made if absent; files of the same names are replaced.
-        clips: a fifth is for `test` and 15 % for `val`, at least one each from three clips on.
+        clips: how many; a quarter is for test and 15 % for val, at least one each from three clips on.
         seconds: mean length; a video lasts between 80 and 120 % of it.
+        seed: of everything.
         size: (width, height) in pixels, even numbers.
-        progress: called with the number of videos done and `clips`.
+        fps: frames a second.
+        written: told how many videos are written, after each.
 
-    `labels.csv` has one line a segment (`video,start,end,label,subset,duration`, seconds); `scenes.json` has for
-    every video its duration, subset, cuts and sounds. `labels.csv` is written last: where it stands, all stands.
+    `labels.csv` has a line a segment (`video,start,end,label,subset,duration`, in seconds), or one without a label
+    for a video that has none. `scenes.json` has the duration, subset, cuts and sounds of every video. `labels.csv`
+    is written last: where it stands, everything stands.
     """
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng([seed, clips]).permutation(clips)
@@ -136,7 +142,8 @@ def generate(
             subset=subset,
         )
         videos.append(video)
-        progress(index + 1, clips)
+        if written is not None:
+            written(index + 1)
     write_truth(folder, videos)
     return tuple(videos)
 
@@ -158,7 +165,7 @@ def write_truth(folder: Path, videos: Iterable[SyntheticVideo]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["video", "start", "end", "label", "subset", "duration"])
         for video in videos:
-            for label, start, end in video.segments:
+            for label, start, end in video.segments or [("", "", "")]:
                 writer.writerow([video.name, start, end, label, video.subset, video.duration])
     part.replace(folder / "labels.csv")
 
@@ -176,8 +183,9 @@ def write_video(
     rng = np.random.default_rng(seed)
     num_frames = round(seconds * rng.uniform(0.8, 1.2) * fps)
     script = Script(rng, num_frames / fps, fps)
-    frames = pictures(script.acts, script.cuts, num_frames, size, fps, rng)
-    encode_video(path, frames, fps, soundtrack(script.heard(), script.duration, np.random.default_rng(seed)))
+    of_pictures, of_sound = rng.spawn(2)
+    frames = pictures(script.acts, script.cuts, num_frames, size, fps, of_pictures)
+    encode_video(path, frames, fps, soundtrack(script.heard(), script.duration, of_sound))
     return SyntheticVideo(path.name, script.duration, script.labelled(), script.cuts, script.heard(), subset)
 
 
@@ -247,7 +255,7 @@ class Script:
     def _follow(self, label: str, start: float, end: float) -> None:
         """What a lift or a spin mostly brings with it."""
         if label == "lift" and self.rng.random() < 0.9:
-            falls = end + self.rng.uniform(0.4, 1.2)
+            falls = end + self.rng.uniform(0.2, 0.6) * POUR_WITHIN
             until = falls + self.rng.uniform(1.0, 2.0)
             if slots := self._free("dashes", falls, until):
                 self._add("dashes", "pour", falls, until, int(self.rng.choice(slots)))
@@ -260,8 +268,9 @@ class Script:
         if look == "dashes":  # rain keeps away from lifts; what follows one was placed with it
             near = any(act.start < end + 0.5 and start < act.end + POUR_WITHIN + 1.5 for act in lifts)
             return None if near else "rain"
-        if look == "prism":  # not before the last lift has poured, and never less than 3.5 s apart
-            return None if any(act.start < end + 3.5 and start < act.end + 3.5 for act in lifts) else "lift"
+        if look == "prism":  # one has poured before the next begins, and before the video ends
+            near = any(act.start < end + 3.5 and start < act.end + 3.5 for act in lifts)
+            return None if near or end + 2.5 > self.duration else "lift"
         if look == "disc":
             side = "open" if end < self.flash - 0.2 else "close" if start > self.flash + 0.6 else None
             return side if side in self.choices[look] else None
@@ -275,11 +284,13 @@ def encode_video(
     audio: NDArray[np.float32] | None = None,
     rate: int = SOUND_RATE,
 ) -> None:
-    """Write `frames` (height, width, 3), all of one even size, as H.264 (MPEG-4 part 2 where that is missing).
+    """Write one video file as H.264 (MPEG-4 part 2 where that is missing) with AAC sound.
 
     Args:
         path: its suffix chooses the container.
-        audio: (S,) mono samples in [-1, 1], from time 0, written as AAC.
+        frames: (height, width, 3), all of one even size.
+        fps: frames a second.
+        audio: (S,) mono samples in [-1, 1], from time 0; none: no sound track.
         rate: samples a second.
 
     One thread, so that the same frames give the same file.
@@ -288,9 +299,11 @@ def encode_video(
     options = {"preset": "superfast", "crf": "23"} if codec == "libx264" else {"qscale": "3"}
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=fps, options=options)
+        assert isinstance(video, VideoStream)
         video.pix_fmt, video.thread_count = "yuv420p", 1
-        sound = container.add_stream("aac", rate=rate, layout="mono") if audio is not None else None
-        packets = _audio_packets(sound, audio, rate) if audio is not None else iter(())
+        packets: Iterator[tuple[float, list[Packet[AudioStream]]]] = iter(())
+        if audio is not None:
+            packets = _audio_packets(container.add_stream("aac", rate=rate, layout="mono"), audio, rate)
         for index, picture in enumerate(frames):
             if index == 0:
                 video.height, video.width = picture.shape[:2]
@@ -306,7 +319,7 @@ def encode_video(
 
 def _audio_packets(
     stream: AudioStream, audio: NDArray[np.float32], rate: int
-) -> Iterator[tuple[float, list[av.Packet]]]:
+) -> Iterator[tuple[float, list[Packet[AudioStream]]]]:
     """Encoded sound, an AAC frame (1024 samples) at a time, each with the second it reaches to."""
     for first in range(0, len(audio), 1024):
         frame = av.AudioFrame.from_ndarray(audio[None, first : first + 1024].copy(), format="fltp", layout="mono")

@@ -38,6 +38,17 @@ class Answers:
         return np.concatenate(self.scores), np.concatenate(self.labels)
 
     @cached_property
+    def average_precision(self) -> NDArray[np.float64]:
+        """(C,) of all rows, ties together; nan for classes without positives."""
+        return metrics.class_average_precision(*self.pooled)
+
+    @property
+    def mean_average_precision(self) -> float:
+        """What `frame_map` and `video_map` give; the long part is shared with the table of classes."""
+        known = self.average_precision[~np.isnan(self.average_precision)]
+        return float(known.mean()) if known.size else float("nan")
+
+    @cached_property
     def right_classes(self) -> NDArray[np.intp]:
         """(V,) the one class of every video.
 
@@ -70,14 +81,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "frame-map": Protocol(
         "row",
         "AP over all rows of all videos pooled, ties together",
-        lambda a: {"map": metrics.frame_map(*a.pooled)},
+        lambda a: {"map": a.mean_average_precision},
         unknown=True,
         chance=True,
     ),
     "video-map": Protocol(
         "video",
         "AP over videos, ties together",
-        lambda a: {"map": metrics.video_map(*a.pooled)},
+        lambda a: {"map": a.mean_average_precision},
         unknown=True,
         chance=True,
     ),
@@ -154,8 +165,7 @@ class Report:
     text: str
     values: Mapping[str, float]  # the first is the score
     chance: float | None  # mean over classes of their share of positives
-    label_at: str
-    boundary: str
+    taken: str  # where the labels were looked up
     split: str
     scored: int
     missing: tuple[str, ...]
@@ -180,8 +190,7 @@ class Report:
             "score": number(self.score),
             "values": {name: number(value) for name, value in self.values.items()},
             "chance": number(self.chance),
-            "label_at": self.label_at,
-            "boundary": self.boundary,
+            "labels_taken": self.taken,
             "split": self.split,
             "videos_scored": self.scored,
             "videos_expected": self.scored + len(self.missing),

@@ -18,6 +18,7 @@ from heads.head import HeadError
 from heads.predict import Reading, score_videos
 from heads.sources import find_sources
 from heads.windows import Windows
+from stores import disk
 from stores.names import printable
 from stores.spec import FeatureSpec, FeatureStore, Granularity, Rows
 from stores.zarr_store import ZarrWriter
@@ -92,16 +93,20 @@ def write_scores(
         "features": {source.features.name: source.spec.fingerprint for source in windows.sources},
         "snapshot_id": grid.store.snapshot_id,
     }
-    with ZarrWriter(out, {SET_NAME: score_spec(run)}, provenance={SET_NAME: run.config.versions}) as writer:
-        writer.attach("prediction", attachment)
-        for video, scores in score_videos(run.model, windows, videos, reading):
-            name, times = windows.videos[video], windows.times[video]
-            info = dict(grid.features.entry(grid.ids[name]).info)
-            if level == "video":
-                times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
-            entry = writer.video(name, info)
-            entry.append(SET_NAME, Rows(scores, times))
-            entry.commit()
+    try:
+        with ZarrWriter(out, {SET_NAME: score_spec(run)}, provenance={SET_NAME: run.config.versions}) as writer:
+            writer.attach("prediction", attachment)
+            for video, scores in score_videos(run.model, windows, videos, reading):
+                name, times = windows.videos[video], windows.times[video]
+                info = dict(grid.features.entry(grid.ids[name]).info)
+                if level == "video":
+                    times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
+                entry = writer.video(name, info)
+                entry.append(SET_NAME, Rows(scores, times))
+                entry.commit()
+    except BaseException:
+        disk.remove_tree(out)  # half a store of scores would be taken for a whole one
+        raise
 
 
 def score_spec(run: Run) -> FeatureSpec:

@@ -127,15 +127,13 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
     table_NC, labels_NC = answers.pooled
     _require_fit(name, protocol, table_NC, labels_NC)
     values = protocol.measure(answers)
-    ap_C = metrics.class_average_precision(table_NC, labels_NC)
     return Report(
         path=path,
         protocol=name,
         text=protocol.text,
         values=values,
         chance=_chance(labels_NC, masked=name == "charades-video-map") if protocol.chance else None,
-        label_at=at,
-        boundary=boundary,
+        taken=_taken(name, at, boundary),
         split=split,
         scored=len(pairs),
         missing=tuple(missing),
@@ -143,7 +141,7 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
         rows=len(table_NC),
         classes=answers.classes,
         positives=tuple(int(count) for count in (labels_NC == 1).sum(axis=0)),
-        average_precision=tuple(number(value) for value in ap_C),
+        average_precision=tuple(number(value) for value in answers.average_precision),
         random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
         warnings=(*_seen_in_training(split, prediction), *_constant(table_NC, answers.classes)),
     )
@@ -351,6 +349,15 @@ def _chance(labels: NDArray[np.int8], *, masked: bool) -> float:
     positives_C, known_C = (labels == 1).sum(axis=0), (labels >= 0).sum(axis=0)
     present = positives_C > 0
     return float((positives_C[present] / known_C[present]).mean()) if present.any() else float("nan")
+
+
+def _taken(protocol: str, at: LabelAt, boundary: Boundary) -> str:
+    if PROTOCOLS[protocol].level == "video":
+        return "of whole videos"
+    if protocol == "charades-localize-map":
+        return f"at {metrics.CHARADES_POINTS} times of every video, boundaries inclusive"
+    where = {"centre": "at the centre of rows", "start": "at k * duration / rows", "overlap": "that rows overlap"}[at]
+    return f"{where}, boundaries {boundary}"
 
 
 def _seen_in_training(split: str, prediction: Mapping[str, Any]) -> tuple[str, ...]:

@@ -139,8 +139,9 @@ class StoredSet:
     def times(self, video: str) -> NDArray[np.float64]:
         """(N, 2) seconds of all rows of `video`."""
         record, span = self.place(video)
+        source = self._array(record, "times")  # first: it knows whether so many rows can be
         out = np.empty((span.length, 2))
-        self._array(record, "times").read_into(span.start, out)
+        source.read_into(span.start, out)
         return out
 
     def open_arrays(self) -> None:

@@ -85,7 +85,7 @@ class ForeignArray:
             separator = {"default": "/", "v2": "."}[encoding["name"]]
             self._separator = str(encoding.get("configuration", {}).get("separator", separator))
             self._prefix = "c" + self._separator if encoding["name"] == "default" else ""
-            self._compressor = _compressor([codec["name"] for codec in fields["codecs"]])
+            self._compressor, self._checksum = _codecs([codec["name"] for codec in fields["codecs"]])
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{self._where()} is not read: {error}.") from error
         if len(self._chunks) != len(shape) or min(self._chunks) < 1 or self._separator not in {"/", "."}:
@@ -105,7 +105,8 @@ class ForeignArray:
             if self._compressor is None:
                 continue
             try:
-                require_declared(self._compressor, file.read(file.size), self._chunk_bytes)
+                packed = file.read(max(0, file.size - self._checksum))
+                require_declared(self._compressor, packed, self._chunk_bytes)
             except ValueError as error:
                 raise DamageError(f"{self._where()}, chunk {chunk}: {error}.") from error
         array = zarr.open_array(f"{self._pool.root}/{self._path}", mode="r", zarr_format=3)
@@ -125,15 +126,17 @@ class ForeignArray:
         return printable(f"{self._pool.root}/{self._path}")
 
 
-def _compressor(codecs: list[str]) -> str | None:
-    """The one compressor of a chain that zarr-python may be given; ValueError for any other chain."""
+def _codecs(codecs: list[str]) -> tuple[str | None, int]:
+    """The one compressor of a chain, and the bytes of a checksum after it; ValueError if zarr-python may not have it."""
     if unknown := sorted(set(codecs) - ALLOWED_CODECS):
         raise ValueError(f"codec {', '.join(unknown)} is not allowed, only {', '.join(sorted(ALLOWED_CODECS))}")
     if "sharding_indexed" in codecs:
         raise ValueError("it is sharded in a way that this project does not write")
     packed = codecs[codecs.index("bytes") + 1 :]
+    checksum = 4 if packed[-1:] == ["crc32c"] else 0
+    packed = packed[:-1] if checksum else packed
     if not packed:
-        return None
+        return None, checksum
     if len(packed) > 1 or packed[0] not in COMPRESSORS:
         raise ValueError(f"chunks go through {' and '.join(packed)}; at most one of {', '.join(COMPRESSORS)} is read")
-    return packed[0]
+    return packed[0], checksum

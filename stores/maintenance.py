@@ -94,9 +94,7 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
         return _verify_hdf5(store, full)
     assert isinstance(store, ZarrStore), "there are two formats"
     report = Report(Path(path), full)
-    for name in ("failures", "attachments"):
-        for _ in store.documents(name):
-            continue  # reading them notes the bad ones
+    store.failures(), store.attachments()  # reading them notes the bad ones in `damage`
     for damage in store.damage:
         segment = damage.where.removeprefix("commits/").removesuffix(".json")
         named = segment if is_segment_name(segment) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from stores.errors import StoreError
 from stores.hdf5_store import SUFFIXES, Hdf5Store, pack_hdf5
 from stores.names import printable
+from stores.transfer import convert
 from stores.zarr_store import ZarrStore
 
 
@@ -16,8 +18,8 @@ from stores.zarr_store import ZarrStore
 def packed_at_end(out: Path) -> Iterator[Path]:
     """The Zarr store to write to: `out` itself, or for `NAME.h5` the store `NAME.parts.zarr` beside it.
 
-    The latter is packed when the block ends without an error, and stays: the same command resumes there, and packs
-    again. A store that was packed before is replaced at once and as a whole.
+    The latter begins as what `out` holds. When the block ends without an error it is packed, replaces `out` as a
+    whole, and is removed; after an interruption it stays, and the same command goes on there.
 
     Raises:
         StoreError: a file that is no store is at `out`.
@@ -25,13 +27,25 @@ def packed_at_end(out: Path) -> Iterator[Path]:
     if out.suffix not in SUFFIXES:
         yield out
         return
-    if out.exists():
-        try:
-            Hdf5Store(out).close()
-        except StoreError as error:
-            raise StoreError(f"{printable(out)} would be replaced, and is no store: {error}") from error
     parts = out.with_name(f"{out.stem}.parts.zarr")
+    packed = snapshot(out)
+    if packed is not None and not parts.exists():
+        convert(out, parts)
     yield parts
     store = ZarrStore(parts)
-    pack_hdf5(store, out, replace=True)
+    if store.snapshot_id != packed:
+        pack_hdf5(store, out, replace=True)
     store.close()
+    shutil.rmtree(parts)
+
+
+def snapshot(out: Path) -> str | None:
+    """The snapshot that was packed into `out`; None where there is nothing yet."""
+    if not out.exists():
+        return None
+    try:
+        store = Hdf5Store(out)
+    except StoreError as error:
+        raise StoreError(f"{printable(str(out))} would be replaced, and is no store: {error}") from error
+    store.close()
+    return store.snapshot_id

@@ -176,6 +176,8 @@ def _video(name: str, rows: Mapping[str, int], fields: Mapping[str, Any]) -> dic
         if start < 0 or length < 0 or start + length > rows[set_name]:
             raise ValueError(f"rows {start} to {start + length} of {rows[set_name]}")
         made_by = str(origin[0]) if origin else name
+        if origin and not is_segment_name(made_by):
+            raise ValueError(f"rows of {made_by}")
         spans[set_name] = Span(int(start), int(length), str(sha256), made_by, own.get(set_name, info))
     return spans
 

@@ -263,9 +263,7 @@ class SegmentWriter:
         """
         try:
             with disk.reporting(self.path):
-                for file in self._files.values():
-                    file.sync()
-                disk.sync_tree(self.path)
+                disk.sync_tree(self.path, self._files.values())
                 disk.sync_directory(self.path.parent)
             files = {key: (file.size, file.sha256) for key, file in self._files.items()}
             complete = dataclasses.replace(record, files_json=json.dumps(files).encode())

@@ -68,7 +68,6 @@ def _by_hash(videos: list[str], seed: int) -> dict[str, list[str]]:
     if len(order) >= len(SPLITS):
         last_val = min(max(last_val, 2), len(order) - 1)
         last_train = min(max(last_train, 1), last_val - 1)
-        last_val = max(last_val, last_train + 1)
     return {
         "train": sorted(order[:last_train]),
         "val": sorted(order[last_train:last_val]),

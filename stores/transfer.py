@@ -91,16 +91,16 @@ def _require_rows(stores: Sequence[FeatureStore]) -> None:
     for store in stores:
         for name in store:
             for video in store[name]:
-                sha256, path = seen.setdefault((name, video), (store[name].entry(video).sha256, store.path))
-                if store[name].entry(video).sha256 != sha256:
-                    differing.append(
-                        f"'{printable(video)}' in '{name}' of {printable(path)} and {printable(store.path)}"
-                    )
+                here = store[name].entry(video).sha256
+                sha256, path = seen.setdefault((name, video), (here, store.path))
+                if here != sha256:
+                    both = f"{printable(path)} and {printable(store.path)}"
+                    differing.append(f"'{printable(video)}' in '{name}' of {both}")
     if differing:
         more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
         raise StoreError(
-            f"{len(differing)} videos have other rows in one store than in another: {'; '.join(differing[:SHOWN])}{more}. "
-            "Extract them again into one store, or leave one of the stores out."
+            f"{len(differing)} videos have other rows in one store than in another: "
+            f"{'; '.join(differing[:SHOWN])}{more}. Extract them again into one store, or leave one out."
         )
 
 

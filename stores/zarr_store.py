@@ -14,10 +14,10 @@ set, the later segment counts. Reading is here, writing in zarr_writer.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from stores.arrays import ArrayReader
 from stores.errors import DamageError, StoreError
@@ -28,12 +28,25 @@ from stores.records import Record, load_records, unseal, without_collection
 from stores.spec import Failure
 from stores.zarr_writer import FOLDERS, VideoWriter, ZarrWriter
 
+T = TypeVar("T")
+
 __all__ = ["VideoWriter", "ZarrStore", "ZarrWriter", "is_zarr_store"]
 
 
 def is_zarr_store(path: Path) -> bool:
     """Whether the folder has the parts without which it is no store of ours."""
     return (path / "commits").is_dir() and (path / "segments").is_dir()
+
+
+def _failure(fields: dict[str, Any]) -> tuple[Failure, int]:
+    failure = Failure(**fields["failure"])
+    if not isinstance(failure.video, str) or not isinstance(failure.set_name, str | None):
+        raise TypeError(f"a failure of {failure.video!r} in {failure.set_name!r}")
+    return failure, int(fields["time_ns"])
+
+
+def _attachment(fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return str(fields["kind"]), dict(fields["document"])
 
 
 class Damage(NamedTuple):
@@ -139,11 +152,10 @@ class ZarrStore:
     def failures(self) -> list[Failure]:
         """Inputs that failed and have not succeeded since, in order of video and set; of each the newest."""
         newest: dict[tuple[str, str], tuple[int, Failure]] = {}
-        for _, fields in self.documents("failures"):
-            failure = Failure(**fields["failure"])
+        for failure, at in self._documents("failures", _failure):
             key = failure.video, failure.set_name or ""
-            if fields["time_ns"] >= newest.get(key, (-1, failure))[0]:
-                newest[key] = fields["time_ns"], failure
+            if at >= newest.get(key, (-1, failure))[0]:
+                newest[key] = at, failure
         return [failure for _, (at, failure) in sorted(newest.items()) if not self._mended(failure, at)]
 
     def _mended(self, failure: Failure, at: int) -> bool:
@@ -159,17 +171,19 @@ class ZarrStore:
 
     def attachments(self) -> dict[str, dict[str, Any]]:
         """The newest document of every kind."""
-        return {fields["kind"]: dict(fields["document"]) for _, fields in self.documents("attachments")}
+        return dict(self._documents("attachments", _attachment))
 
-    def documents(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _documents(self, folder: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
         """The sealed documents of a folder in order of their names; bad ones go to `damage`."""
+        found = []
         for path in sorted((self.path / folder).glob("[!.]*.json")):
             try:
-                yield path.name, unseal(path.name, read_document(str(path)))
-            except DamageError as error:
+                found.append(parse(unseal(path.name, read_document(str(path)))))
+            except (DamageError, KeyError, TypeError, ValueError) as error:
                 damage = Damage(f"{folder}/{path.name}", str(error))
                 if damage not in self.damage:
                     self.damage.append(damage)
+        return found
 
     def close(self) -> None:
         """Give the files back; the store may not be read after."""

@@ -113,7 +113,8 @@ def test_people_read_path_protocol_coverage_chance_and_score(said: Said) -> None
     assert lines[0] == "p.zarr"
     assert lines[1].startswith("frame-map: AP over all rows of all videos pooled")
     assert lines[1].endswith("2 of 3 classes have positives")
-    assert "3 of 3 videos scored, 9 rows" in out
+    assert "labels at the centre of rows, boundaries strict" in out
+    assert "test: 3 of 3 videos scored, 9 rows" in out
     assert "classes without positives, in no mean: fall" in out
     assert f"map        {value:.4f}" in out
     assert "chance     0.3333" in out
@@ -127,6 +128,7 @@ def test_row_scores_count_at_video_level_by_their_maximum(said: Said) -> None:
     labels = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
     found = report(said, "p.zarr", "--protocol", "video-map")
     assert found["score"] == metrics.video_map(highest, labels)
+    assert found["labels_taken"] == "of whole videos"
     assert found["chance"] == pytest.approx((2 / 3 + 1 / 3) / 2)
     charades = report(said, "p.zarr", "--protocol", "charades-video-map")
     assert charades["score"] == metrics.charades_video_map(highest, labels)
@@ -247,7 +249,9 @@ def test_labels_meet_rows_by_time_and_as_asked(said: Said) -> None:
     score_store(Path("p.zarr"), scores, ("run",), labels=labels.to_dict())
     ap = {}
     for at in ("centre", "start", "overlap"):
-        ap[at] = report(said, "p.zarr", "--label-at", at)["score"]
+        found = report(said, "p.zarr", "--label-at", at)
+        ap[at] = found["score"]
+        assert {"centre": "centre", "start": "k * duration", "overlap": "overlap"}[at] in found["labels_taken"]
     # centre 1.5 s is row 1; 2 s of 0, 2, 4, 6 s is row 1; rows 1 and 2 overlap, ranked first and third
     assert ap == {"centre": 1.0, "start": 1.0, "overlap": (1 + 2 / 3) / 2}
     labels = Labels(("run",), {"a.mp4": VideoLabels.of([(0, 1.5, 3.5)])})

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -28,7 +29,7 @@ from extract.decode import (
     file_state,
     sniff,
 )
-from extract.decode_pyav import PyAvDecoder
+from extract.decode_pyav import FrameClock, PyAvDecoder
 from tests.extract.video_files import (
     bars,
     clicks,
@@ -220,7 +221,7 @@ def test_a_damaged_packet_costs_its_own_frames_alone(tmp_path: Path) -> None:
 
 def test_over_one_percent_of_damage_is_missing(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", frames=100, codec="mjpeg", pixels="yuvj420p", b_frames=0)
-    assert decode(damage(path, [7, 50])).summary.missing == "2 of 100 frames are damaged"
+    assert decode(damage(path, [7, 50])).summary.missing == "2 of 100 frames cannot be decoded"
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4"])
@@ -237,7 +238,7 @@ def test_a_truncated_video_is_missing_its_end(tmp_path: Path, name: str) -> None
         path = tmp_path / "b.mp4"
     summary = decode(truncate(path, 0.7)).summary
     assert 0.6 < summary.frames_decoded / 100 < 0.75
-    assert "of 4.00 s" in summary.missing or "frames are damaged" in summary.missing
+    assert "of 4.00 s" in summary.missing or "frames cannot be decoded" in summary.missing
 
 
 def text(path: Path) -> Path:
@@ -453,3 +454,38 @@ def test_containers_are_told_by_their_first_bytes_not_their_names(tmp_path: Path
     for name, family in {"a.mkv": "matroska", "a.mp4": "mov", "a.avi": "avi", "a.ts": "mpegts", "a.flv": "flv"}.items():
         path = write_video(tmp_path / name, frames=5)
         assert sniff(str(path.rename(tmp_path / "video.bin"))) == family
+
+
+def clock(rate: Fraction | None, counted: bool = False) -> FrameClock:
+    """A clock in milliseconds whose time 0 is the container's 0.5 s."""
+    stream: Any = SimpleNamespace(time_base=Fraction(1, 1000), average_rate=rate)
+    return FrameClock(stream, Fraction(1, 2), counted)
+
+
+def stamps(clock: FrameClock, *frames: tuple[int | None, int | None, int]) -> list[float]:
+    """Times of frames with (pts, dts, duration) in milliseconds."""
+    return [clock.time(cast("Any", SimpleNamespace(pts=pts, dts=dts, duration=length))) for pts, dts, length in frames]
+
+
+def test_a_frame_without_a_time_takes_its_dts_or_follows_the_one_before() -> None:
+    ticking = clock(Fraction(25))
+    assert stamps(ticking, (500, 400, 0), (600, 500, 0), (None, 700, 0), (None, None, 0), (None, None, 0)) == (
+        pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    )
+    assert ticking.end == pytest.approx(0.5)  # the last one lasts as long as the one before
+
+
+def test_the_last_frame_lasts_as_long_as_the_container_says_or_as_the_one_before() -> None:
+    for lengths, end in (((40, 40, 70), 0.2 + 0.07), ((0, 0, 0), 0.2 + 0.1)):
+        ticking = clock(Fraction(25))
+        stamps(ticking, *((500 + 100 * index, None, length) for index, length in enumerate(lengths)))
+        assert ticking.end == pytest.approx(end)
+
+
+def test_frames_are_counted_where_times_are_made_up() -> None:
+    assert stamps(clock(Fraction(20), counted=True), (2, 0, 0), (9, 0, 0), (3, 0, 0)) == [0.0, 0.05, 0.1]
+
+
+def test_frames_with_neither_times_nor_a_rate_are_refused() -> None:
+    with pytest.raises(DecodeError, match="frame 1 has no time, and the stream has no rate"):
+        stamps(clock(None), (None, None, 0), (None, None, 0))

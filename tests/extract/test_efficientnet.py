@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the installed checkpoint fits unchanged, gives the reference's numbers, and sees what there is."""
+"""EfficientNet-Lite0: the installed checkpoint fits, gives the reference's numbers, and sees what there is."""
 
 from pathlib import Path
 

@@ -61,7 +61,7 @@ def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
 
 def test_names_and_shapes_are_those_of_torchvision() -> None:
     text = Path(__file__).with_name("resnet18_checkpoint.txt").read_text()
-    published = {name: shape for name, shape in map(str.split, text.splitlines())}
+    published = dict(line.split() for line in text.splitlines())
     ours = {key: "x".join(map(str, value.shape)) or "-" for key, value in ResNet18().state_dict().items()}
     assert ours == published
 
@@ -103,4 +103,3 @@ def test_a_row_depends_on_its_own_frame_alone(network: ResNet18) -> None:
 def test_there_is_no_flow_stream() -> None:
     with pytest.raises(BackboneError, match="resnet18 sees single RGB frames; it has no stream 'flow'"):
         ResNet18("flow")
-

@@ -28,9 +28,7 @@ class Net(nn.Module):
 def state() -> dict[str, Tensor]:
     """Values that no initialisation gives."""
     values = Net().state_dict()
-    return {
-        key: torch.arange(v.numel(), dtype=v.dtype).view(v.shape) + len(key) for key, v in values.items()
-    }
+    return {key: torch.arange(v.numel(), dtype=v.dtype).view(v.shape) + len(key) for key, v in values.items()}
 
 
 def zipped(tensors: Mapping[str, object], path: Path) -> None:
@@ -105,7 +103,7 @@ class Old:
         self.tensor = tensor
 
     def __reduce__(self) -> tuple[object, ...]:
-        storage = torch.storage.TypedStorage(
+        storage = torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
             wrap_storage=self.tensor.untyped_storage(), dtype=self.tensor.dtype, _internal=True
         )
         return torch._utils._rebuild_tensor, (storage, 0, tuple(self.tensor.shape), self.tensor.stride())
@@ -226,7 +224,7 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_tensor_of_the_right_shape_without_its_data_is_refused(tmp_path: Path) -> None:
     forged(tmp_path / "w", 6, (3, 2, 1))
-    with pytest.raises(WeightsError, match="does not fit|cannot be read"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         load_into(nn.ModuleDict({"conv": nn.Conv1d(2, 3, 1, bias=False)}), tmp_path / "w", "net")
 
 
@@ -288,9 +286,18 @@ def test_truncated_files_are_refused(write: Write, tmp_path: Path) -> None:
         assert refusal(tmp_path / "w")
 
 
+def test_a_flipped_bit_among_the_numbers_of_an_archive_is_found(tmp_path: Path) -> None:
+    zipped(state(), tmp_path / "w")
+    data = bytearray((tmp_path / "w").read_bytes())
+    at = data.index(struct.pack("<3f", 9, 10, 11))  # bn.weight
+    data[at] ^= 1
+    (tmp_path / "w").write_bytes(data)
+    assert "the checksum of w/data/" in refusal(tmp_path / "w")
+
+
 @FORMATS
 def test_damaged_files_are_refused_or_load_whole(write: Write, tmp_path: Path) -> None:
-    """Whatever a flipped byte does, it ends in a message or in a network with finite weights."""
+    """Whatever a flipped bit does, it ends in a message or in a network with finite weights."""
     write(state(), tmp_path / "whole")
     data = (tmp_path / "whole").read_bytes()
     dice = random.Random(0)
@@ -302,8 +309,8 @@ def test_damaged_files_are_refused_or_load_whole(write: Write, tmp_path: Path) -
         net = Net()
         try:
             load_into(net, tmp_path / "w", "net")
-        except WeightsError as error:
-            assert "\n" not in str(error)
+        except WeightsError:
+            continue
         assert all(bool(v.isfinite().all()) for v in net.state_dict().values())
 
 
@@ -317,4 +324,3 @@ def test_a_zip_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w") as archive:
         archive.writestr("hello.txt", "hello")
     assert "not one that torch.save writes" in refusal(tmp_path / "w")
-

@@ -32,7 +32,8 @@ def weights(size: int, new: int) -> NDArray[np.float64]:
 def by_definition(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
     """(H, W, 3) to (height, width, 3), not rounded."""
     rows, columns = weights(frame.shape[0], height), weights(frame.shape[1], width)
-    return np.einsum("ah,hwc,bw->abc", rows, frame.astype(np.float64), columns)
+    resized: NDArray[np.float64] = np.einsum("ah,hwc,bw->abc", rows, frame.astype(np.float64), columns)
+    return resized
 
 
 @pytest.mark.parametrize(("size", "resize"), SIZES)

@@ -108,9 +108,9 @@ def test_classes_in_blocks_give_what_one_by_one_gives(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(metrics.class_average_precision(scores, labels), whole)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.uint8])
 def test_scores_of_any_kind_keep_their_order(dtype: type) -> None:
-    scores: Table = np.array([5, 250, 1, -3]).astype(dtype)
+    scores: Table = np.array([5, 250, 1, 0]).astype(dtype)
     assert metrics.average_precision(scores, [0, 1, 0, 1]) == pytest.approx((1 + 2 / 4) / 2)
 
 

@@ -82,6 +82,12 @@ def test_overlap_takes_every_row_that_is_touched() -> None:
     assert labels.rows("v", SECOND_ROWS, "overlap")[:, 0].tolist() == [0, 1, 1, 0]
 
 
+def test_an_open_span_without_length_touches_nothing() -> None:
+    labels = labels_of((0, 1.5, 1.5))
+    assert labels.rows("v", SECOND_ROWS, "overlap")[:, 0].tolist() == [0, 0, 0, 0]
+    assert labels.rows("v", SECOND_ROWS, "overlap", "inclusive")[:, 0].tolist() == [0, 1, 0, 0]
+
+
 def test_start_counts_rows_over_the_duration_of_the_label_file() -> None:
     labels = labels_of((2, 1.9, 2.1), duration=8.0)  # rows stand at 0, 2, 4, 6 s
     assert labels.rows("v", SECOND_ROWS, "start")[:, 2].tolist() == [0, 1, 0, 0]
@@ -202,6 +208,10 @@ def test_an_exact_id_goes_before_a_stem() -> None:
     matched = match_videos(["a/clip.mp4", "clip.mp4"], ["clip.mp4"])
     assert matched.pairs == {"clip.mp4": "clip.mp4"}
     assert matched.only_store == ("a/clip.mp4",)
+
+
+def test_videos_that_differ_in_their_ending_alone_go_by_their_exact_ids() -> None:
+    assert match_videos(["a.mp4", "a.avi"], ["a.avi", "a.mp4"]).pairs == {"a.mp4": "a.mp4", "a.avi": "a.avi"}
 
 
 def test_numbered_takes_are_not_taken_for_each_other() -> None:

@@ -1,0 +1,44 @@
+"""The loss counts what is known, once."""
+
+import math
+
+import pytest
+import torch
+
+from heads.head import Batch, Scores
+from heads.loss import scores_loss
+
+
+def row_batch(labels: list[list[list[int]]], mask: list[list[bool]]) -> Batch:
+    rows = torch.tensor(mask)
+    return Batch({}, {"x": rows}, torch.zeros(*rows.shape, 2), torch.tensor(labels, dtype=torch.int8))
+
+
+def test_loss_is_the_mean_over_known_labels_of_real_rows() -> None:
+    batch = row_batch([[[1, -1], [0, 1], [1, 1]]], [[True, True, False]])
+    logits = torch.tensor([[[2.0, 50.0], [-1.0, 0.0], [-70.0, -70.0]]])
+    expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)) + math.log(2)) / 3
+    assert float(scores_loss(Scores(logits), batch)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_earlier_logits_add_their_own_loss() -> None:
+    batch = row_batch([[[1], [0]]], [[True, True]])
+    zero = torch.zeros(1, 2, 1)
+    assert float(scores_loss(Scores(zero, earlier=(zero, zero)), batch)) == pytest.approx(3 * math.log(2))
+
+
+def test_nothing_known_gives_no_loss_and_no_gradient() -> None:
+    batch = row_batch([[[-1, -1]]], [[True]])
+    logits = torch.randn(1, 1, 2, requires_grad=True)
+    loss = scores_loss(Scores(logits), batch)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_video_labels_ignore_the_mask_of_rows() -> None:
+    batch = Batch(
+        {}, {"x": torch.tensor([[True, False, False]])}, torch.zeros(1, 3, 2), torch.tensor([[1, 0]], dtype=torch.int8)
+    )
+    assert float(scores_loss(Scores(torch.zeros(1, 2)), batch)) == pytest.approx(math.log(2))
