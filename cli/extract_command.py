@@ -111,10 +111,9 @@ def extract(
 
             show_estimate(estimate(found.videos, plan, workers=workers, limits=limits), found, as_json)
             return
-        from stores.packing import packed_at_end
-
         from cli.progress import ExtractionProgress
         from extract.pipeline import extract_videos
+        from stores.packing import packed_at_end
 
         with packed_at_end(out) as store, ExtractionProgress() as progress:
             summary = extract_videos(

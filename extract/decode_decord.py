@@ -178,7 +178,10 @@ class DecordDecoder:
         times_N = self._index.times
         if len(self._reader) != len(times_N):
             raise refused(f"decord counts {len(self._reader)} frames, the container has {len(times_N)}")
-        theirs_N = self._reader.get_frame_timestamp(range(len(times_N)))[:, 0].astype(np.float64)
+        try:
+            theirs_N = self._reader.get_frame_timestamp(range(len(times_N)))[:, 0].astype(np.float64)
+        except IndexError as error:
+            raise refused("decord has no times for its frames") from error
         theirs_N -= theirs_N[0] - times_N[0]  # decord counts from the stream's start, or from the container's
         off_N = np.abs(theirs_N - times_N) - 1e-6 * times_N  # decord's are float32
         if not (off_N.max() <= SAME_TIME):

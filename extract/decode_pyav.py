@@ -322,6 +322,8 @@ class PyAvDecoder:
                 self._failed += 1
             except FFmpegError as error:
                 raise _explained(error) from error
+            except IndexError:  # PyAV looks for streams that came up on the way, once ours are at their end
+                return
             else:
                 return
 

@@ -56,7 +56,6 @@ class SoundTrack:
         assert self._expected is not None
         assert self._resampler is not None
         self._expected += length
-        frame.pts = None  # the resampler would fill or cut by time stamps on its own
         for resampled in self._resampler.resample(frame):
             yield from self._give(resampled)
 

@@ -207,8 +207,7 @@ def fill_randomly(network: nn.Module, seed: int) -> None:
             for key, tensor in module.named_parameters(prefix, recurse=False):
                 tensor.copy_(random_tensor(tensor, [seed, zlib.crc32(key.encode())]))
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.reset_running_stats()
-                module.reset_parameters()
+                module.reset_parameters()  # and the running statistics
 
 
 def random_tensor(like: Tensor, seed: list[int]) -> Tensor:

@@ -311,13 +311,12 @@ class DecodePool:
             worker.process.wait(timeout=5)  # its connection is closed already
         words = worker.last_words()
         code = worker.process.poll()
-        if code is None or code >= 0:
-            how = f"ended with code {code}" + (f": {words}" if words else "")
-            yield from self._fallen(worker, Reason.CRASHED, f"the decoder {how}")
-        elif -code == signal.SIGKILL:
+        if code is not None and -code == signal.SIGKILL:
             yield from self._fallen(worker, Reason.OOM, "the system killed the decoder, as it does without memory")
-        else:
-            yield from self._fallen(worker, Reason.CRASHED, f"the decoder died of {signal.Signals(-code).name}")
+            return
+        reason = Reason.OOM if "bad_alloc" in words else Reason.CRASHED  # C++ for: no memory
+        how = f"died of {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with code {code}"
+        yield from self._fallen(worker, reason, f"the decoder {how}" + (f": {words}" if words else ""))
 
     def _fallen(self, worker: _Worker, reason: Reason, detail: str) -> Iterator[Event]:
         """The worker is gone, or has to go: try its video once more at the end, or give it up."""

@@ -179,7 +179,8 @@ def require_resumable(run: Path, config: RunConfig) -> None:
     for name in sorted({*begun, *wanted}):
         if begun.get(name) != wanted.get(name):
             raise HeadError(
-                f"{printable(run)} was begun with {name} {printable(begun.get(name))}, not {printable(wanted.get(name))}. "
+                f"{printable(run)} was begun with {name} {printable(begun.get(name))}, not "
+                f"{printable(wanted.get(name))}. "
                 f"'vl train-head --resume {printable(run)}' goes on with its own settings; a new --out starts afresh."
             )
 

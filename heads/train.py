@@ -157,7 +157,7 @@ class Training:
             with autocast(self.windows.device, self.options.precision):
                 scores = self.model(batch)
             loss = scores_loss(scores, batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             if self.options.clip:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
             self.optimizer.step()

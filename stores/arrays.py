@@ -77,7 +77,7 @@ class ArrayReader:
             self._foreign.read_into(start, out)
             return
         number, at = divmod(start, self._shard)
-        if self._raw and at + len(out) <= self._shard:
+        if self._raw and 0 < len(out) <= self._shard - at:
             self._file(number).read_into(out, at * self._row_bytes)
             return
         while len(out):

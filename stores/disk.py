@@ -123,14 +123,11 @@ def make_directory(path: Path) -> None:
 
 def ensure_directory(path: Path) -> None:
     """`path` and its parents exist, durably, whoever made them."""
-    missing = [path, *path.parents]
-    missing = missing[: next(i for i, parent in enumerate(missing) if parent.is_dir())]
-    for directory in reversed(missing):
-        with suppress(FileExistsError):
-            os.mkdir(directory)  # noqa: PTH102
-        sync_directory(directory.parent)
-    if not missing:
-        sync_directory(path.parent)  # another writer may have made it and not come to its own sync
+    if not path.parent.is_dir():
+        ensure_directory(path.parent)
+    with suppress(FileExistsError):
+        os.mkdir(path)  # noqa: PTH102
+    sync_directory(path.parent)  # also if it was there: who made it may not have come to that
 
 
 def temporary(path: Path) -> Path:

@@ -127,7 +127,7 @@ class ForeignArray:
 
 
 def _codecs(codecs: list[str]) -> tuple[str | None, int]:
-    """The one compressor of a chain, and the bytes of a checksum after it; ValueError if zarr-python may not have it."""
+    """The one compressor of a chain, and the bytes of a checksum after it; ValueError for any other chain."""
     if unknown := sorted(set(codecs) - ALLOWED_CODECS):
         raise ValueError(f"codec {', '.join(unknown)} is not allowed, only {', '.join(sorted(ALLOWED_CODECS))}")
     if "sharding_indexed" in codecs:

@@ -94,7 +94,8 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
         return _verify_hdf5(store, full)
     assert isinstance(store, ZarrStore), "there are two formats"
     report = Report(Path(path), full)
-    store.failures(), store.attachments()  # reading them notes the bad ones in `damage`
+    store.failures()  # reading documents notes the bad ones in `damage`
+    store.attachments()
     for damage in store.damage:
         segment = damage.where.removeprefix("commits/").removesuffix(".json")
         named = segment if is_segment_name(segment) else None

@@ -179,7 +179,7 @@ class ZarrStore:
         for path in sorted((self.path / folder).glob("[!.]*.json")):
             try:
                 found.append(parse(unseal(path.name, read_document(str(path)))))
-            except (DamageError, KeyError, TypeError, ValueError) as error:
+            except (DamageError, KeyError, OSError, TypeError, ValueError) as error:
                 damage = Damage(f"{folder}/{path.name}", str(error))
                 if damage not in self.damage:
                     self.damage.append(damage)

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -40,15 +41,25 @@ def create_store(path: Path) -> None:
     """
     if path.suffix != ".zarr":
         raise StoreError(f"a store that is written to is a folder NAME.zarr, not '{printable(path)}'.")
-    made = path.is_dir() and (path / "commits").is_dir()
-    if path.exists() and not made and not (path.is_dir() and not any(path.iterdir())):
+    if path.exists() and not _may_become_store(path):
         raise StoreError(f"{printable(path)} is there and is no feature store: give another name.")
     with disk.reporting(path):
+        disk.ensure_directory(path)
         for name in FOLDERS:
-            disk.ensure_directory(path / name)
-        disk.sync_directory(path.parent)
+            with suppress(FileExistsError):
+                disk.make_directory(path / name)
+        if (path / "zarr.json").exists():
+            disk.sync_directory(path)  # who made it may not have come to that
     if not (path / "zarr.json").exists():
         disk.write_atomically(path / "zarr.json", json.dumps(GROUP).encode())
+
+
+def _may_become_store(path: Path) -> bool:
+    """Whether the path is a store, or what a writer left that was killed while it made one, or an empty folder."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return "commits" in names or all(name in FOLDERS or name.startswith(".zarr.json.") for name in names)
 
 
 def require_specs(path: Path, specs: Mapping[str, FeatureSpec]) -> None:

@@ -103,8 +103,8 @@ def test_a_poisoned_folder_ends_with_3_and_every_reason(folder: Path, whole: Pat
     stored, clean = open_store(tmp_path / "p.zarr"), open_store(whole)
     name = "efficientnet_lite0.rgb.frame"
     assert list(stored[name]) == sorted(good)
-    for video, source in zip(good[:5], ("0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"), strict=True):
-        np.testing.assert_array_equal(stored[name].read(video).features, clean[name].read(source).features)
+    for video, original in zip(good[:5], ("0.mp4", "1.mp4", "2.mp4", "3.mp4", "4.mp4"), strict=True):
+        np.testing.assert_array_equal(stored[name].read(video).features, clean[name].read(original).features)
     again = vl("extract", "--backbone", "efficientnet_lite0", videos, "--out", "p.zarr", "--json", cwd=tmp_path)
     assert again.returncode == 3
     assert json.loads(again.stdout)["there_already"] == len(good)

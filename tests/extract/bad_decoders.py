@@ -1,7 +1,7 @@
 """Decoders for tests of the pool, chosen as "tests.extract.bad_decoders:..."; what they do hangs on the file's name.
 
-A name that begins with `crash`, `sleep`, `eat`, `abort`, `slow` or `change` does that after three pictures; one that
-contains `once` does it only the first time. All other files decode as usual.
+A file whose name begins with a case of `misbehave` has that accident after three pictures; one whose name contains
+`once` has it only the first time. All other files decode as usual.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ def misbehave(path: Path) -> None:
                 eaten.append(bytearray(16 << 20))
         case "abort":
             raise ZeroDivisionError("a bug in the decoder")
+        case "alloc":
+            print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
+            os.abort()
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "change":
@@ -58,3 +61,19 @@ class Slow(PyAvDecoder):
         for item in super().__iter__():
             time.sleep(0.1)
             yield item
+
+
+class Backwards(PyAvDecoder):
+    """Every so many pictures, two change places."""
+
+    def __iter__(self) -> Iterator[Picture | Sound | SoundLost]:
+        every = 30 if "often" in self._container.name else 150
+        held: Picture | Sound | SoundLost | None = None
+        for index, item in enumerate(super().__iter__()):
+            if index % every == 10:
+                held = item
+                continue
+            yield item
+            if held is not None:
+                yield held
+                held = None

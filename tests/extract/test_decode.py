@@ -33,7 +33,10 @@ from extract.decode_pyav import FrameClock, PyAvDecoder
 from tests.extract.video_files import (
     bars,
     clicks,
+    cut_head,
     damage,
+    edit_list,
+    hidden_frames,
     number,
     truncate,
     wave,
@@ -224,6 +227,28 @@ def test_over_one_percent_of_damage_is_missing(tmp_path: Path) -> None:
     assert decode(damage(path, [7, 50])).summary.missing == "2 of 100 frames cannot be decoded"
 
 
+def test_frames_that_a_decoder_drops_in_silence_are_missing(tmp_path: Path) -> None:
+    path = cut_head(write_video(tmp_path / "a.mkv", options={"g": "10"}, b_frames=0), packets=5)
+    decoded = decode(path)
+    assert decoded.numbers == list(range(10, 50))
+    assert decoded.times[0] == pytest.approx(0.2)
+    assert decoded.summary.missing == "5 of 45 frames cannot be decoded"
+
+
+def test_frames_that_an_edit_list_leaves_out_are_neither_given_nor_missing(tmp_path: Path) -> None:
+    decoded = decode(edit_list(write_video(tmp_path / "a.mp4", b_frames=0, options={"g": "20"}), frames=5))
+    assert decoded.numbers == list(range(5, 50))
+    np.testing.assert_allclose(decoded.times, np.arange(45) / 25, atol=1e-9)
+    assert (decoded.summary.frames_expected, decoded.summary.missing) == (45, "")
+
+
+def test_frames_that_are_never_shown_are_not_missing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.webm", codec="libvpx", options=VPX, b_frames=0, draw=lambda _: bars(9))
+    decoded = decode(hidden_frames(path, every=10))
+    assert decoded.numbers == [9] * 50
+    assert decoded.summary.missing == ""
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4"])
 def test_a_truncated_video_is_missing_its_end(tmp_path: Path, name: str) -> None:
     options = {"movflags": "faststart"} if name == "a.mp4" else None
@@ -345,6 +370,25 @@ def test_odd_names_decode(tmp_path: Path, name: str) -> None:
     assert decode(path).numbers == [0, 1, 2]
 
 
+def test_even_a_relative_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(write_video(tmp_path / "plain.mp4", frames=3), tmp_path / "a:b.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert decode(Path("a:b.mp4")).numbers == [0, 1, 2]
+
+
+def test_a_title_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        output.metadata["title"] = "a fine title"
+        stream: Any = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 32, "yuvj420p"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(bars(5))))
+        output.mux(stream.encode(None))
+    data = (tmp_path / "a.mkv").read_bytes()
+    assert data.count(b"a fine title") == 1
+    (tmp_path / "a.mkv").write_bytes(data.replace(b"a fine title", b"a\xff\xfe\xe9e title"))
+    assert decode(tmp_path / "a.mkv").numbers == [5]
+
+
 def test_a_name_that_is_no_utf8_decodes(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
     shutil.copy(write_video(tmp_path / "plain.mp4", frames=3), path)
@@ -454,6 +498,25 @@ def test_containers_are_told_by_their_first_bytes_not_their_names(tmp_path: Path
     for name, family in {"a.mkv": "matroska", "a.mp4": "mov", "a.avi": "avi", "a.ts": "mpegts", "a.flv": "flv"}.items():
         path = write_video(tmp_path / name, frames=5)
         assert sniff(str(path.rename(tmp_path / "video.bin"))) == family
+
+
+@pytest.mark.parametrize(
+    ("container_start", "video_start", "zero"),
+    [
+        (0.0, 0.0, 0.0),
+        (0.0, 0.5, 0.0),  # the pictures start late
+        (10.0, 10.0, 10.0),  # a transport stream cut from a longer one
+        (9.5, 10.0, 9.5),  # its sound starts earlier
+        (-0.007, 0.0, 0.0),  # priming of the sound
+        (-0.08, -0.08, -0.08),  # B-frames without an edit list
+    ],
+)
+def test_time_zero_is_the_start_of_the_container_but_never_the_priming_of_its_sound(
+    container_start: float, video_start: float, zero: float
+) -> None:
+    container: Any = SimpleNamespace(start_time=round(container_start * 1_000_000))
+    stream: Any = SimpleNamespace(start_time=round(video_start * 1000), time_base=Fraction(1, 1000))
+    assert decode_pyav.time_zero(container, stream) == pytest.approx(zero)
 
 
 def clock(rate: Fraction | None, counted: bool = False) -> FrameClock:

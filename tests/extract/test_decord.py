@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from extract import decode_decord
 from extract.decode import DecodeError, DecodePlan, Limits, Reason, Sound, SoundLost, decoder_class
 from extract.decode_decord import DecordDecoder
 from extract.decode_pyav import PyAvDecoder
-from tests.extract.video_files import bars, clicks, damage, number, wave, write_video
+from tests.extract.video_files import (
+    bars,
+    clicks,
+    cut_head,
+    damage,
+    edit_list,
+    hidden_frames,
+    number,
+    wave,
+    write_video,
+)
 
 # Both hand the same planes to the same FFmpeg conversion, so equal is what one expects; 1 level of 255 leaves room
 # for another build's rounding, while a neighbouring frame of these clips is further away than that.
@@ -161,11 +173,29 @@ def test_what_decord_gets_wrong_is_refused_with_a_way_out(
     assert why.endswith("--decoder pyav")
 
 
-def test_frames_that_decord_makes_up_for_damaged_ones_are_refused(tmp_path: Path) -> None:
+def test_edit_lists_and_hidden_frames_are_refused(tmp_path: Path) -> None:
+    path = edit_list(write_video(tmp_path / "a.mp4", draw=picture, b_frames=0, options={"g": "20"}), frames=5)
+    assert "an edit list leaves frames out" in compare(path)[1]
+    path = write_video(tmp_path / "a.webm", draw=picture, codec="libvpx", options=VPX, b_frames=0)
+    assert "frames that are never shown" in compare(hidden_frames(path, every=10))[1]
+
+
+def test_damaged_frames_are_refused(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"codec": "mjpeg", "pixels": "yuvj420p", "b_frames": 0}
     path = write_video(tmp_path / "a.mkv", frames=50, draw=picture, **settings)
     with pytest.raises(DecodeError, match="decord fails at frame"):
-        decode("decord", damage(path, [10, 11, 30]))
+        decode("decord", damage(path, [10]))
+
+
+def test_a_cut_before_which_decord_shifts_every_frame_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cut_head(write_video(tmp_path / "a.mkv", frames=50, draw=picture, options={"g": "10"}), packets=5)
+    with pytest.raises(DecodeError, match="first frames cannot be decoded, for which decord shifts all others"):
+        decode("decord", path)
+    monkeypatch.setattr(decode_decord, "SAME_TIME", 1.0)  # a second net: no frame may stand for another
+    with pytest.raises(DecodeError, match="decord fails at frame"):
+        decode("decord", path)
 
 
 def test_reading_in_stretches_gives_every_frame_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +239,17 @@ def test_times_that_differ_from_the_containers_are_refused(tmp_path: Path) -> No
     decoder = DecordDecoder(str(path), DecodePlan(rates=(None,)), Limits(), lambda: None)
     decoder._index.times[7] += 0.02
     with pytest.raises(DecodeError, match=r"decord shows frame 7 at 0\.280 s, not at 0\.300 s"):
+        decoder._compare_times()
+    decoder.close()
+
+
+def test_another_count_or_another_first_picture_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=30, draw=picture)
+    decoder = DecordDecoder(str(path), DecodePlan(rates=(None,)), Limits(), lambda: None)
+    with pytest.raises(DecodeError, match=r"decord's first frame differs by \d+\.\d of 255 levels"):
+        decoder._compare_picture(255 - picture(0))
+    decoder._index = replace(decoder._index, times=decoder._index.times[:-1])
+    with pytest.raises(DecodeError, match="decord counts 30 frames, the container has 29"):
         decoder._compare_times()
     decoder.close()
 

@@ -88,7 +88,8 @@ def test_rows_carry_the_seconds_of_the_grid_and_leave_no_gap() -> None:
 
 
 def test_an_end_that_is_off_by_rounding_adds_no_row() -> None:
-    assert len(rows(25, [index / 25 for index in range(75)], 3.0000000000000004)) == 75
+    times = [index / 25 for index in range(75)]
+    assert [len(rows(25, times, end)) for end in (2.9995, 3.0, 3.0000000000000004, 3.0005, 3.002)] == [75] * 4 + [76]
 
 
 def test_the_shortest_video_has_one_row() -> None:

@@ -222,6 +222,19 @@ def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     assert f"declares 4,000,000,000,000 bytes for conv.weight, but is {size} bytes long" in refusal(tmp_path / "w")
 
 
+def oversized(path: Path, elements: int) -> None:
+    """A checkpoint in the older format whose tensor of 6 numbers declares a storage of `elements`."""
+    legacy({"conv.weight": torch.zeros(6)}, path)
+    plain = path.read_bytes()
+    at = plain.index(b"K\x06", plain.index(b"FloatStorage"))
+    path.write_bytes(plain[:at] + b"\x8a\x06" + elements.to_bytes(6, "little") + plain[at + 2 :])
+
+
+def test_the_older_format_is_measured_before_its_numbers_are_read(tmp_path: Path) -> None:
+    oversized(tmp_path / "w", 10**8)
+    assert "declares 400,000,000 bytes for conv.weight" in refusal(tmp_path / "w")
+
+
 def test_a_tensor_of_the_right_shape_without_its_data_is_refused(tmp_path: Path) -> None:
     forged(tmp_path / "w", 6, (3, 2, 1))
     with pytest.raises(WeightsError, match="cannot be read as weights"):
@@ -255,10 +268,7 @@ def test_bombs_are_refused_in_little_memory(tmp_path: Path) -> None:
     forged(tmp_path / "deflated", 2**28, (2**28,), data=bytes(2**28), stored=False)
     expanded = {"fc.weight": torch.zeros(1).expand(10**6, 10**6)}
     torch.save(expanded, tmp_path / "expanded")
-    legacy({"a": torch.zeros(6)}, tmp_path / "legacy")
-    plain = (tmp_path / "legacy").read_bytes()
-    at = plain.index(b"K\x06", plain.index(b"FloatStorage"))
-    (tmp_path / "legacy").write_bytes(plain[:at] + b"\x8a\x06" + (4 * 10**9).to_bytes(6, "little") + plain[at + 2 :])
+    oversized(tmp_path / "legacy", 4 * 10**9)
     # a legal call of PyTorch's unpickler: bytearray(4 GB)
     hungry = b"\x80\x02}(X\x01\x00\x00\x00acbuiltins\nbytearray\n\x8a\x05\x00\x28\x6b\xee\x00\x85Ru."
     with zipfile.ZipFile(tmp_path / "bytearray", "w") as archive:
@@ -317,7 +327,7 @@ def test_damaged_files_are_refused_or_load_whole(write: Write, tmp_path: Path) -
 @pytest.mark.parametrize("content", [b"just text, no weights", b"\x93NUMPY\x01\x00", b"\x89HDF\r\n\x1a\n" + b"\0" * 90])
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(content)
-    assert "no checkpoint" in refusal(tmp_path / "w")
+    assert "neither PyTorch's zip or pickle format nor safetensors" in refusal(tmp_path / "w")
 
 
 def test_a_zip_file_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_short_side_is_exact_and_long_side_rounded(
 
 
 def test_crop_is_the_centre_and_an_odd_pixel_falls_off_after() -> None:
-    frames = noise(10, 15, count=3)
-    assert torch.equal(resize_and_crop(frames, 10, 8), frames[:, 1:9, 3:11])  # 7 pixels too wide: 3 before, 4 after
+    frames = noise(11, 15, count=3)
+    assert torch.equal(resize_and_crop(frames, 11, 8), frames[:, 1:9, 3:11])  # 3 too high, 7 too wide
 
 
 def test_result_is_uint8_contiguous_and_the_frames_are_untouched() -> None:

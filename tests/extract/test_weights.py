@@ -95,6 +95,12 @@ def test_random_weights_do_not_depend_on_what_was_loaded_before_or_on_the_order_
     assert state_sha256(first) == state_sha256(second)
 
 
+def test_layers_of_one_shape_get_different_random_weights() -> None:
+    pair = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
+    fill_randomly(pair, 0)
+    assert not torch.equal(*[weight for weight in pair.parameters() if weight.ndim == 2])
+
+
 def test_random_weights_are_uniform_with_he_s_variance() -> None:
     layer = nn.Conv2d(64, 128, 3)
     fill_randomly(layer, 0)

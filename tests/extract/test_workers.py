@@ -207,6 +207,11 @@ def test_a_partial_video_is_given_and_marked_where_that_is_allowed(tmp_path: Pat
         ("crash_always.mp4", "crashed", "the decoder died of SIGSEGV"),
         ("abort_always.mp4", "crashed", "the decoder ended with code 1: ZeroDivisionError: a bug in the decoder"),
         ("killed_always.mp4", "oom", "the system killed the decoder, as it does without memory"),
+        (
+            "alloc_always.mp4",
+            "oom",
+            "the decoder died of SIGABRT: terminate called after throwing an instance of 'std::bad_alloc'",
+        ),
         ("eat_always.mp4", "oom", "needs more than 256 MiB"),
         ("sleep_always.mp4", "timeout", "showed no progress for 1 s"),
         ("change_now.mp4", "changed_while_reading", "was written to while it was read"),
@@ -220,7 +225,7 @@ def test_a_decoder_that_goes_wrong_costs_its_own_video_alone(
     limits = Limits(timeout_s=1, memory_bytes=256 << 20, max_pixels=1 << 20)
     got = run(videos, DecodePlan(rates=(None,), decoder=MISBEHAVING), limits)
     assert got[name].last == Failed(name, reason, detail)  # type: ignore[arg-type]
-    assert got[name].restarted == (reason in {"crashed", "timeout"} or name.startswith("killed"))
+    assert got[name].restarted == (reason in {"crashed", "timeout"} or name.startswith(("killed", "alloc")))
     for good in ("good_1.mp4", "good_2.mp4"):
         assert got[good].rows[0] == list(range(50))
 
@@ -247,6 +252,15 @@ def test_the_second_attempt_runs_alone(tmp_path: Path) -> None:
                 if order.count("crash_once.mp4") == 2:
                     assert len(children(os.getpid()) - before) == 1
     assert order[-1] == "crash_once.mp4"
+
+
+def test_single_frames_out_of_order_are_left_out_and_many_are_refused(tmp_path: Path) -> None:
+    videos = copies(tmp_path / "v", "seldom.mp4", "often.mp4", frames=150)
+    got = run(videos, DecodePlan(rates=(None,), decoder="tests.extract.bad_decoders:Backwards"))
+    assert got["seldom.mp4"].rows[0] == [index for index in range(150) if index != 10]
+    last = got["often.mp4"].last
+    assert isinstance(last, Failed)
+    assert (last.reason, last.detail) == ("decode_error", "has times that run backwards at 5 of 150 frames")
 
 
 def children(parent: int) -> set[int]:
@@ -290,7 +304,7 @@ def test_a_slow_consumer_holds_the_decoder_at_three_segments(tmp_path: Path) -> 
     released = threading.Event()
 
     def release_later() -> None:
-        time.sleep(0.5)
+        time.sleep(1.2)
         released.set()
         held[0].release()
 
@@ -380,6 +394,10 @@ def test_ctrl_c_ends_everything_within_two_seconds_and_the_workers_say_nothing(
     program: subprocess.Popen[str],
 ) -> None:
     workers = children(program.pid)
+    for worker in workers:
+        assert os.getpgid(worker) != os.getpgid(program.pid), "the terminal's Ctrl-C does not reach them"
+        os.kill(worker, signal.SIGINT)
+    assert not gone_within(workers, 0.5), "and would not end them"
     os.killpg(program.pid, signal.SIGINT)
     _, errors = program.communicate(timeout=2)
     assert gone_within(workers, 1)

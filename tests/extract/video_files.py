@@ -139,3 +139,54 @@ def damage(path: Path, packets: Iterable[int]) -> Path:
         data = data.replace(contents[index], b"\xff" * len(contents[index]))
     path.write_bytes(data)
     return path
+
+
+Edit = Callable[[int, "av.Packet[VideoStream]"], "Iterable[av.Packet[VideoStream]]"]
+
+
+def remux(path: Path, edit: Edit, options: dict[str, str] | None = None) -> Path:
+    """A copy without sound whose packets are what `edit` makes of (index, packet); nothing is encoded again."""
+    copy = path.with_stem(path.stem + "_edited")
+    with av.open(os.fspath(path)) as source, av.open(os.fspath(copy), "w", container_options=options) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(source.demux(video=0)):
+            for edited in edit(index, packet) if packet.size else ():
+                edited.stream = stream
+                output.mux(edited)
+    return copy
+
+
+def cut_head(path: Path, packets: int) -> Path:
+    """Leave out the first packets of a video, key frame and all, as a careless cut does."""
+    return remux(path, lambda index, packet: [packet] if index >= packets else [])
+
+
+def edit_list(path: Path, frames: int) -> Path:
+    """An mp4 file whose edit list begins after its first frames, without B-frames, which stay in the file."""
+
+    def earlier(_: int, packet: av.Packet[VideoStream]) -> list[av.Packet[VideoStream]]:
+        assert packet.pts is not None
+        assert packet.dts is not None
+        assert packet.duration is not None
+        packet.pts -= frames * packet.duration
+        packet.dts -= frames * packet.duration
+        return [packet]
+
+    return remux(path, earlier, {"avoid_negative_ts": "disabled"})
+
+
+def hidden_frames(path: Path, every: int) -> Path:
+    """A VP8 file in which a copy that is not to be shown precedes every so many frames by a millisecond."""
+
+    def with_copy(index: int, packet: av.Packet[VideoStream]) -> list[av.Packet[VideoStream]]:
+        if index % every != every - 1:
+            return [packet]
+        assert packet.pts is not None
+        content = bytes(packet)
+        unseen = bytes([content[0] & ~0x10]) + content[1:]  # RFC 6386, 9.1: the bit is show_frame
+        copy = cast("av.Packet[VideoStream]", av.Packet(unseen))
+        copy.pts = copy.dts = packet.pts - 1
+        copy.time_base = packet.time_base
+        return [copy, packet]
+
+    return remux(path, with_copy)

@@ -31,7 +31,7 @@ def test_nothing_known_gives_no_loss_and_no_gradient() -> None:
     batch = row_batch([[[-1, -1]]], [[True]])
     logits = torch.randn(1, 1, 2, requires_grad=True)
     loss = scores_loss(Scores(logits), batch)
-    loss.backward()
+    torch.autograd.backward(loss)
     assert float(loss.detach()) == 0
     assert logits.grad is not None
     assert not logits.grad.any()

@@ -123,7 +123,8 @@ def moved(module: MladLayer, x_BNCE: Tensor) -> Tensor:
     mask_BN = torch.ones(x_BNCE.shape[:2], dtype=torch.bool)
     other = x_BNCE.clone()
     other[:, 2, 1] += 1
-    return (module(other, mask_BN) != module(x_BNCE, mask_BN)).any(-1)[0]
+    differs: Tensor = module(other, mask_BN) != module(x_BNCE, mask_BN)
+    return differs.any(-1)[0]
 
 
 def test_branch_over_classes_sees_its_own_step_alone() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from torch import Tensor
 from heads.checkpoint import create_run, load_run, read_config
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, split_settings
+from heads.predict import score_videos
 from heads.run import carry_out, plan_run, require_resumable
 from heads.train import Epoch, learning_rate
 from stores import open_store
@@ -178,17 +180,14 @@ def test_a_signal_ends_the_process_and_the_run_goes_on(
 
 
 def test_a_signal_during_validation_is_obeyed(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
-    from heads import train
-
     run = begin(tmp_path / "run", store, labels, "linear")
-    score_videos = train.score_videos
 
     def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         yield from score_videos(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "score_videos", interrupted)
+        patch.setattr("heads.train.score_videos", interrupted)
         with pytest.raises(InterruptedRunError, match="--resume"):
             carry_out(run, device=CPU, observer=Silent())
     carry_out(run, device=CPU, observer=Silent())
@@ -223,7 +222,9 @@ def test_selection_never_sees_the_test_videos(tmp_path: Path, labels: Labels) ->
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
-    run = begin(tmp_path / "run", store, labels, "linear", epochs=200, lr=0.3, schedule="none", patience=3, eval_every=1)
+    run = begin(
+        tmp_path / "run", store, labels, "linear", epochs=200, lr=0.3, schedule="none", patience=3, eval_every=1
+    )
     watcher = Silent()
     result = carry_out(run, device=CPU, observer=watcher)
     assert result["epochs"] == result["best_epoch"] + 3 < 200
@@ -281,7 +282,7 @@ def test_a_run_goes_on_only_with_its_own_settings(tmp_path: Path, store: ZarrSto
     config = read_config(run)
     require_resumable(run, config)
     other = dataclasses.replace(config, training=dataclasses.replace(config.training, lr=0.5))
-    with pytest.raises(HeadError, match="begun with lr 0.001, not 0.5"):
+    with pytest.raises(HeadError, match=r"begun with lr 0\.001, not 0\.5"):
         require_resumable(run, other)
     carry_out(run, device=CPU, observer=Silent())
     with pytest.raises(HeadError, match="finished"):
@@ -336,7 +337,7 @@ def test_warm_up_rises_evenly_and_no_schedule_stays() -> None:
     rates = [learning_rate(step, 100, options) for step in range(100)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 11)
     assert rates[10] == 1.0
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert learning_rate(99, 100, TrainOptions(lr=0.25, schedule="none")) == 0.25
 
 

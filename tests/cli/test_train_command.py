@@ -142,7 +142,7 @@ def test_a_finished_run_is_not_written_over(said: Said, store: Path) -> None:
 
 
 def test_random_weights_are_loud(said: Said, store: Path) -> None:
-    features, labels = planted(videos=10)
+    features, _ = planted(videos=10)
     spec = flat_spec(8, random_weights=True, backbone="net")
     write_store(Path("random.zarr"), {"net": features}, specs={"net": spec})
     labels_file = write_labels(Path("l.csv"))
