@@ -235,6 +235,21 @@ def test_frames_that_a_decoder_drops_in_silence_are_missing(tmp_path: Path) -> N
     assert decoded.summary.missing == "5 of 45 frames cannot be decoded"
 
 
+def test_a_stream_that_comes_up_on_the_way_costs_no_frame(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.flv", frames=200, b_frames=0, options={"g": "1"})
+    data = bytearray(path.read_bytes())
+    tags, position = [], 13
+    while position < len(data):  # FLV: type, size (3 bytes), ..., content, size of the tag (4 bytes)
+        tags.append(position)
+        position += 15 + int.from_bytes(data[position + 1 : position + 4], "big")
+    assert data[tags[150]] == 9  # a tag of video, which becomes the only one of sound
+    data[tags[150]] = 8
+    path.write_bytes(data)
+    decoded = decode(path)
+    assert decoded.numbers == [index for index in range(200) if index != 148]  # after two tags of headers
+    assert decoded.times[-1] == pytest.approx(199 / 25)
+
+
 def test_frames_that_an_edit_list_leaves_out_are_neither_given_nor_missing(tmp_path: Path) -> None:
     decoded = decode(edit_list(write_video(tmp_path / "a.mp4", b_frames=0, options={"g": "20"}), frames=5))
     assert decoded.numbers == list(range(5, 50))
