@@ -5,9 +5,9 @@ What a class is often cannot be told from one frame, nor from picture or sound a
 - `grow` and `shrink` show the same ball: only the change of its size tells them apart.
 - `blink` shows nothing in half of its time. `spin` turns a square that at other times stands still.
 - `spin` comes with `beep` four times in five; `beep` and `hum` are only heard.
-- `drum` and `mime` look alike, and only one is heard.
-- `open` and `close` show the same blue disc: `open` before the video's `flash`, a white picture, and `close` after it.
-- `rain` and `pour` show the same falling dashes: `rain` before the video's `lift`, a rising prism, and `pour` after it.
+- `drum` and `mime` look alike, and only one is heard. `flash` is a white picture, at most one in a video.
+- `open` and `close` show the same blue disc: before the flash it is the one, after it the other.
+- `pour` and `rain` show the same falling dashes: they are `pour` soon after a `lift`, else `rain`.
 
 Everything follows from the seed, and the truth is known exactly, in seconds: segments, cuts and sounds.
 
@@ -38,15 +38,13 @@ CLASSES = (
     *("lift", "mime", "open", "pour", "rain", "shrink", "spin"),
 )
 SOUNDING = frozenset({"beep", "drum", "flash", "hum", "lift"})  # the classes that are heard
-TURNS: Mapping[str, tuple[str, str, float]] = {  # look -> what changes its class in mid-video: look, class, seconds
-    "disc": ("flash", "flash", 0.4),
-    "dashes": ("prism", "lift", 1.0),
-}
+POUR_WITHIN = 2.0  # seconds after a lift in which dashes are `pour`
 
 STORIES: Mapping[str, tuple[float, float, int]] = {  # in order of placing
-    "dashes": (0.8, 1.6, 4),  # look -> shortest and longest act in seconds, most acts
+    "prism": (0.8, 1.2, 3),  # look -> shortest and longest act in seconds, most acts
+    "dashes": (1.0, 2.0, 2),
     "disc": (0.8, 1.6, 4),
-    "balloon": (1.0, 1.8, 4),
+    "balloon": (1.2, 2.2, 3),
     "zebra": (1.6, 3.0, 2),
     "square": (1.2, 2.4, 3),
     "star": (1.2, 2.2, 3),
@@ -54,8 +52,7 @@ STORIES: Mapping[str, tuple[float, float, int]] = {  # in order of placing
     "hum": (1.0, 2.5, 2),
 }
 LABELS: Mapping[str, tuple[str, ...]] = {  # look -> the classes that it may be; "" is no action
-    "disc": ("open", "close"),  # before and after its turn
-    "dashes": ("rain", "pour"),
+    "disc": ("open", "close"),
     "balloon": ("grow", "shrink"),
     "zebra": ("blink",),
     "square": ("spin", ""),
@@ -202,7 +199,7 @@ class Script:
         stories = rng.permutation(list(STORIES))[:5]
         # a video that shows a look may show all its classes or only one of them
         self.choices = {look: rng.permutation(LABELS[look])[: rng.integers(1, 3)] for look in sorted(LABELS)}
-        self.turns = {look: self._turn(look, 0.9 if look in stories else 0.3) for look in TURNS}
+        self.flash = self._flash(0.9 if "disc" in stories else 0.3)
         for story in sorted(stories, key=list(STORIES).index):
             shortest, longest, most = STORIES[story]
             for _ in range(rng.integers(most - 1, most + 1)):
@@ -223,14 +220,13 @@ class Script:
         """The nearest frame's time, so that picture and truth agree to the frame."""
         return round(seconds * self.fps) / self.fps
 
-    def _turn(self, story: str, probability: float) -> tuple[float, float]:
-        """Place what changes the class of `story`, or not; from when to when it lasts, the end where there is none."""
-        look, label, length = TURNS[story]
-        start = self._snap(self.rng.uniform(0.3, 0.6) * self.duration)
-        if self.rng.random() > probability or not (slots := self._free(look, start, start + length)):
-            return self.duration, self.duration
-        self._add(look, label, start, start + length, int(self.rng.choice(slots)))
-        return start, start + length
+    def _flash(self, probability: float) -> float:
+        """Place the flash, or not; its start, which for a video without one is the end."""
+        if self.rng.random() > probability:
+            return self.duration
+        start = self._snap(self.rng.uniform(0.3, 0.65) * self.duration)
+        self._add("flash", "flash", start, start + 0.4, slot=0)
+        return start
 
     def _free(self, look: str, start: float, end: float, margin: float = 0.4) -> list[int]:
         """Slots free from `start` to `end`; none where the same look is on, which would join two acts."""
@@ -253,16 +249,30 @@ class Script:
             label = self._label(look, start, start + length)
             if slots and label is not None:
                 self._add(look, label, start, start + length, int(self.rng.choice(slots)))
-                if label == "spin" and self.rng.random() < 0.8 and self._free("tone", start, start + length, 0.1):
-                    self._add("tone", "beep", start, start + length, slot=0)
+                self._follow(label, start, start + length)
                 return
+
+    def _follow(self, label: str, start: float, end: float) -> None:
+        """What a lift or a spin mostly brings with it."""
+        if label == "lift" and self.rng.random() < 0.9:
+            falls = end + self.rng.uniform(0.2, 0.6) * POUR_WITHIN
+            until = falls + self.rng.uniform(1.0, 2.0)
+            if slots := self._free("dashes", falls, until):
+                self._add("dashes", "pour", falls, until, int(self.rng.choice(slots)))
+        if label == "spin" and self.rng.random() < 0.8 and self._free("tone", start, end, 0.1):
+            self._add("tone", "beep", start, end, slot=0)
 
     def _label(self, look: str, start: float, end: float) -> str | None:
         """The class of an act there: "" if it is no action, None if it may not stand there."""
-        if look in TURNS:
-            before, after = LABELS[look]
-            turn, turned = self.turns[look]
-            side = before if end < turn - 0.2 else after if start > turned + 0.2 else None
+        lifts = [act for act in self.acts if act.look == "prism"]
+        if look == "dashes":  # rain keeps away from lifts; what follows one was placed with it
+            near = any(act.start < end + 0.5 and start < act.end + POUR_WITHIN + 1.5 for act in lifts)
+            return None if near else "rain"
+        if look == "prism":  # one has poured before the next begins, and before the video ends
+            near = any(act.start < end + 3.5 and start < act.end + 3.5 for act in lifts)
+            return None if near or end + 2.5 > self.duration else "lift"
+        if look == "disc":
+            side = "open" if end < self.flash - 0.2 else "close" if start > self.flash + 0.6 else None
             return side if side in self.choices[look] else None
         return str(self.rng.choice(self.choices[look]))
 
