@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cli.extract_command import MOST_WORKERS
 from cli.output import print_line
 from cli.progress import ExtractionProgress
@@ -202,6 +200,8 @@ def score(run: Path, protocol: str) -> tuple[float, float | None]:
 
 def floors(out: Path, labels: Labels) -> tuple[Line, Line]:
     """What is reached without looking: by chance, and by how often a class is on at a time of a video."""
+    import numpy as np
+
     linear = out / "runs" / "linear"
     chance = Line("chance", score(linear, "frame-map")[1], score(linear, "video-map")[1])
     store = open_store(out / "features.zarr")

@@ -47,8 +47,9 @@ class RunConfig:
     classes: tuple[str, ...]
     features: tuple[Mapping[str, Any], ...]  # Source.to_dict() of each set, the time grid first
     split: Mapping[str, tuple[str, ...]]  # train, val, test -> ids in the store
+    absent: Mapping[str, tuple[str, ...]]  # the same for labelled videos that have no rows
     split_seed: int
-    matched: Mapping[str, str]  # id in the store -> id in the labels
+    matched: Mapping[str, str]  # id in the store -> id in the labels, of every video in split or absent
     rows_sha256: str  # over the digests of all rows of the split's videos
     labels: str  # where they came from
     labels_sha256: str
@@ -81,7 +82,8 @@ class RunConfig:
             values["training"] = TrainOptions(**values["training"])
             values["classes"] = tuple(str(name) for name in values["classes"])
             values["features"] = tuple(dict(entry) for entry in values["features"])
-            values["split"] = {name: tuple(videos) for name, videos in values["split"].items()}
+            for name in ("split", "absent"):
+                values[name] = {part: tuple(videos) for part, videos in values[name].items()}
             return cls(**values)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise HeadError(f"the run's config.json is malformed or of another version of vl: {error!r}.") from error

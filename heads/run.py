@@ -39,7 +39,7 @@ from stores.errors import SpecMismatchError
 from stores.labels import Labels, match_videos
 from stores.names import printable
 from stores.opening import open_store
-from stores.spec import FeatureStore
+from stores.spec import FeatureSet, FeatureStore
 from stores.splits import split_videos
 
 NO_LABELS = (
@@ -91,20 +91,25 @@ def plan_run(
     if kind.level == "row" and not labels.timed:
         raise HeadError(f"{head} scores rows, but the labels have no times, only videos. Train meanpool, or time them.")
     grid = sources[0].features
-    matched = match_videos(grid, labels.videos)
-    empty = [video for video in matched.pairs if not grid.entry(video).num_rows]
-    usable = [video for video in matched.pairs if video not in set(empty)]
-    split = split_videos(usable, labels, seed=split_seed, lists=lists)
+    failed = {failure.video for store in stores for failure in store.failures()}
+    matched = match_videos([*grid, *sorted(failed.difference(grid))], labels.videos)
+    pairs = dict(matched.pairs)
+    if lists or labels.has_subsets:  # who names the videos of a split counts those without features too
+        pairs |= {video: video for video in matched.only_labels}
+    whole = split_videos(pairs, labels, seed=split_seed, lists=lists)
+    split, absent = _with_and_without_rows(grid, whole)
     if not split["train"]:
+        labelled = sum(video in matched.pairs for video in grid)
         raise HeadError(
-            f"no video to train on: {len(matched.pairs)} of the {len(grid)} videos in {grid.name} have labels, "
+            f"no video to train on: {labelled} of the {len(grid)} videos in {grid.name} have labels, "
             "and none of them falls to train. Check ids with 'vl ls', or give --train-list."
         )
     if kind.level == "row":
         longest = max(grid.entry(video).num_rows for video in split["train"])
         training = replace(training, window=min(training.window, longest))
     used = [video for videos in split.values() for video in videos]
-    kept = labels.only(matched.pairs[video] for video in sorted(used))
+    counted = [video for videos in whole.values() for video in videos]
+    kept = labels.only(pairs[video] for video in sorted(counted))
     config = RunConfig(
         head=head,
         options=full_config(kind, role_shapes(sources), len(labels.classes), options or {}),
@@ -112,14 +117,17 @@ def plan_run(
         classes=labels.classes,
         features=tuple(source.to_dict() for source in sources),
         split={name: tuple(videos) for name, videos in split.items()},
+        absent={name: tuple(videos) for name, videos in absent.items()},
         split_seed=split_seed,
-        matched={video: matched.pairs[video] for video in used},
+        matched={video: pairs[video] for video in counted},
         rows_sha256=rows_digest(sources, used),
         labels=label_source,
         labels_sha256=kept.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     )
-    notes = _notes(sources, config, (*matched.only_store,), (*matched.only_labels,), empty)
+    unlabelled = sum(video in grid for video in matched.only_store)
+    unknown = sum(video not in pairs for video in matched.only_labels)
+    notes = _notes(sources, config, unlabelled, unknown)
     return RunPlan(config, kept, notes)
 
 
@@ -152,8 +160,9 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
             if members[name]:
                 out = run / f"{name}.zarr"
                 disk.remove_tree(out)  # of an attempt that did not finish
-                kept = labels.only(config.matched[video] for video in config.split[name]).to_dict()
-                write_scores(out, trained, windows, members[name], split=name, labels=kept)
+                counted = [*config.split[name], *config.absent[name]]
+                kept = labels.only(config.matched[video] for video in counted).to_dict()
+                write_scores(out, trained, windows, members[name], expected=counted, split=name, labels=kept)
                 predictions[name] = str(out)
         result = {
             "head": config.head,
@@ -191,7 +200,7 @@ def _decisive(config: RunConfig) -> dict[str, str]:
     nested = fields.pop("options") | fields.pop("training")
     del fields["versions"], fields["labels"]
     fields["features"] = [[entry["role"], entry["set"], entry["fingerprint"]] for entry in fields["features"]]
-    for name in ("classes", "features", "split", "matched"):
+    for name in ("classes", "features", "split", "absent", "matched"):
         fields[name] = hashlib.sha256(json.dumps(fields[name]).encode()).hexdigest()[:12]
     return {name: str(value) for name, value in (nested | fields).items()}
 
@@ -263,29 +272,40 @@ def rows_digest(sources: Sequence[Source], videos: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _notes(
-    sources: Sequence[Source],
-    config: RunConfig,
-    only_store: Sequence[str],
-    only_labels: Sequence[str],
-    empty: Sequence[str],
-) -> tuple[str, ...]:
+def _with_and_without_rows(
+    grid: FeatureSet, split: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Of each split the videos that have rows, and those that have none: failed, empty, or never extracted."""
+    held = {video for video in grid if grid.entry(video).num_rows}
+    return (
+        {name: [video for video in videos if video in held] for name, videos in split.items()},
+        {name: [video for video in videos if video not in held] for name, videos in split.items()},
+    )
+
+
+def _notes(sources: Sequence[Source], config: RunConfig, unlabelled: int, unknown: int) -> tuple[str, ...]:
     """What is used, and everything that is left out, counted."""
     counts = ", ".join(f"{len(videos)} {name}" for name, videos in config.split.items())
     notes = [
         f"features: {' + '.join(source.features.name for source in sources)}; rows and times of the first",
         f"videos: {counts}; {len(config.classes)} classes; labels {config.labels}",
     ]
+    grid = sources[0].features
     for count, what in (
-        (len(only_store), "videos have features but no labels"),
-        (len(only_labels), "videos have labels but no features"),
-        (len(empty), "videos have no rows"),
-        (len(sources[0].features) - len(only_store) - len(empty) - len(config.matched), "videos are in no split"),
+        (unlabelled, "videos have features but no labels"),
+        (unknown, "videos have labels but no features"),
+        (len(grid) - unlabelled - sum(video in grid for video in config.matched), "videos are in no split"),
     ):
         if count:
             notes.append(f"left out: {count} {what}")
+    for name, videos in config.absent.items():
+        if videos:
+            counted = "" if name == "train" else "; 'vl score' counts them as missing"
+            total = len(videos) + len(config.split[name])
+            first = f"'{printable(videos[0])}' is the first"
+            notes.append(f"{len(videos)} of {total} {name} videos have no rows ({first}){counted}")
     for source in sources[1:]:
-        lacking = sum(video not in source.ids for video in config.matched)
+        lacking = sum(video not in source.ids for videos in config.split.values() for video in videos)
         if lacking:
             notes.append(f"{source.features.name}: {lacking} videos lack it and get its mean")
     if not config.split["val"]:

@@ -64,17 +64,25 @@ def predict_store(
     windows = Windows(sources, scored, device=device, resident=resident)
     windows.fill_missing(run.model.standardise.means)
     attached = next((found for store in stores if (found := store.attachment("labels"))), None)
-    write_scores(out, run, windows, range(len(scored)), split=None, labels=attached)
+    write_scores(out, run, windows, range(len(scored)), expected=chosen, split=None, labels=attached)
     return [video for video in chosen if not grid.entry(video).num_rows]
 
 
 def write_scores(
-    out: Path, run: Run, windows: Windows, videos: Sequence[int], *, split: str | None, labels: dict[str, Any] | None
+    out: Path,
+    run: Run,
+    windows: Windows,
+    videos: Sequence[int],
+    *,
+    expected: Sequence[str],
+    split: str | None,
+    labels: dict[str, Any] | None,
 ) -> None:
     """Score some videos of `windows` into the new store `out`.
 
     Args:
-        split: the split that they are, if any; scoring then knows which videos must be there.
+        expected: ids of those and of the videos that should have scores and cannot, for scoring to count.
+        split: the split that these are, if any.
         labels: `Labels.to_dict()` of what `vl score` shall compare with, if known.
     """
     options, level = run.config.training, run.model.head.level
@@ -87,7 +95,7 @@ def write_scores(
         "label_at": options.label_at,
         "boundary": options.boundary,
         "split": split,
-        "expected": [windows.videos[video] for video in videos],
+        "expected": list(expected),
         "labels": labels,
         "random_weights": run.config.random_weights,
         "features": {source.features.name: source.spec.fingerprint for source in windows.sources},

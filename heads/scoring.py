@@ -198,8 +198,7 @@ def _protocol(name: str | None, level: str) -> tuple[str, Protocol]:
 
 def _split(labels: Labels, prediction: Mapping[str, Any], question: Question) -> str:
     """What was asked for, else what was predicted, else the test videos of the labels, else all."""
-    subsets = any(entry.subset for entry in labels.videos.values())
-    return question.split or str(prediction.get("split") or ("test" if subsets else "all"))
+    return question.split or str(prediction.get("split") or ("test" if labels.has_subsets else "all"))
 
 
 def _coverage(

@@ -72,6 +72,11 @@ class Labels:
         """Whether any span is known, without which a head of level row has nothing to learn."""
         return any(len(labels.classes) > 0 for labels in self.videos.values())
 
+    @property
+    def has_subsets(self) -> bool:
+        """Whether the labels say which videos train and which test."""
+        return any(labels.subset for labels in self.videos.values())
+
     def rows(
         self,
         video: str,

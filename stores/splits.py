@@ -30,7 +30,7 @@ def split_videos(
     """The videos of `train`, `val` and `test`, each sorted.
 
     Args:
-        ids: videos of the store; those without labels belong to no split when the labels have subsets.
+        ids: videos to split; those without labels belong to no split when the labels have subsets.
         labels: their labels; None splits by `lists` or by the hash.
         seed: of the hash.
         lists: split name -> a file with one id (or stem) a line; `#` begins a comment. What stands in no list
@@ -39,13 +39,13 @@ def split_videos(
     Where train and test are given and no validation, a hashed share of 15 % of train becomes validation.
 
     Raises:
-        LabelError: an id in a list is not in the store, or in two lists; a subset has an unknown name, or
+        LabelError: an id in a list is not among `ids`, or in two lists; a subset has an unknown name, or
             some videos have one and others not.
     """
     videos = sorted(dict.fromkeys(ids))
     if lists:
         split = _from_lists(videos, lists)
-    elif labels is not None and any(entry.subset for entry in labels.videos.values()):
+    elif labels is not None and labels.has_subsets:
         split = _from_subsets(videos, labels)
     else:
         return _by_hash(videos, seed)
@@ -115,8 +115,8 @@ def _from_lists(videos: list[str], lists: Mapping[str, str | Path]) -> dict[str,
         if matched.only_labels:
             shown = ", ".join(f"'{printable(video)}'" for video in matched.only_labels[:3])
             raise LabelError(
-                f"{path} lists {len(matched.only_labels)} videos that the store does not have: {shown}. "
-                "'vl ls' shows the store's ids."
+                f"{path} lists {len(matched.only_labels)} videos that are not among the {len(videos)} with labels: "
+                f"{shown}. Take them out, or label them."
             )
         for video in matched.pairs:
             if video in place:

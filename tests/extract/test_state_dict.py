@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from extract.state_dict import WeightsError, load_into
+from tests.memory import PEAK_MIB
 
 
 class Net(nn.Module):
@@ -246,19 +247,19 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
     assert "not one that torch.save writes" in refusal(tmp_path / "w")
 
 
-BOMBS = """
-import resource, sys
+BOMBS = f"""{PEAK_MIB}
+import sys
 from pathlib import Path
 import torch
 from extract.resnet import ResNet18
 from extract.state_dict import WeightsError, load_into
 network = ResNet18()
 for file in map(Path, sys.argv[1:]):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     try:
         load_into(network, file, "resnet18")
     except WeightsError:
-        print(file.name, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+        print(file.name, peak_mib() - before)
 """
 
 

@@ -23,12 +23,15 @@ from heads.checkpoint import create_run, load_run, read_config
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, split_settings
 from heads.predict import score_videos
+from heads.protocols import ScoringError
 from heads.run import carry_out, plan_run, require_resumable
+from heads.scoring import Question, score_store
 from heads.train import Epoch, learning_rate
 from stores import open_store
 from stores.errors import InterruptedRunError, SpecMismatchError
 from stores.labels import Labels, VideoLabels
-from stores.zarr_store import ZarrStore
+from stores.spec import Failure
+from stores.zarr_store import ZarrStore, ZarrWriter
 from tests.heads.feature_stores import Silent, planted, write_store
 
 CPU = torch.device("cpu")
@@ -309,6 +312,49 @@ def test_what_is_left_out_is_counted(tmp_path: Path, labels: Labels) -> None:
     notes = plan_run("linear", [store], labels).notes
     assert "left out: 2 videos have features but no labels" in notes
     assert "left out: 1 videos have labels but no features" in notes
+
+
+def test_videos_without_features_stay_in_their_split_and_in_its_count(tmp_path: Path) -> None:
+    features, labels = planted(videos=12)
+    subsets = ["train"] * 6 + ["val"] * 2 + ["test"] * 4
+    named = {
+        video: dataclasses.replace(entry, subset=subset)
+        for (video, entry), subset in zip(labels.videos.items(), subsets, strict=True)
+    }
+    del features["v10.mp4"], features["v11.mp4"]  # of the test videos one fails, one is never tried
+    path = tmp_path / "f.zarr"
+    spec = write_store(path, {"one": features})["one"].spec
+    with ZarrWriter(path, {"one": spec}) as writer:
+        writer.fail(Failure("v10.mp4", "no_video", "no picture"))
+    training = TrainOptions(epochs=1, batch_size=4)
+    plan = plan_run("linear", [ZarrStore(path)], dataclasses.replace(labels, videos=named), training=training)
+    assert plan.config.split["test"] == ("v08.mp4", "v09.mp4")
+    assert plan.config.absent == {"train": (), "val": (), "test": ("v10.mp4", "v11")}
+    counted = "2 of 4 test videos have no rows ('v10.mp4' is the first); 'vl score' counts them as missing"
+    assert counted in plan.notes
+    create_run(tmp_path / "run", plan.config, plan.labels)
+    carry_out(tmp_path / "run", device=CPU, observer=Silent())
+    scores = tmp_path / "run" / "test.zarr"
+    with pytest.raises(ScoringError, match="2 of 4 videos of 'test' have scores"):
+        score_store(scores, Question())
+    report = score_store(scores, Question(allow_missing=True))
+    assert (report.scored, report.missing) == (2, ("v10.mp4", "v11"))
+
+
+def test_a_hash_split_counts_what_failed_and_not_what_was_never_given(tmp_path: Path) -> None:
+    features, labels = planted(videos=30)
+    whole = write_store(tmp_path / "whole.zarr", {"one": features})
+    training = TrainOptions(epochs=1)
+    wanted = plan_run("linear", [whole], labels, training=training).config
+    failed, never = wanted.split["test"][:2]
+    del features[failed], features[never]
+    spec = write_store(tmp_path / "f.zarr", {"one": features})["one"].spec
+    with ZarrWriter(tmp_path / "f.zarr", {"one": spec}) as writer:
+        writer.fail(Failure(failed, "timeout", "showed no progress"))
+    plan = plan_run("linear", [ZarrStore(tmp_path / "f.zarr")], labels, training=training)
+    assert plan.config.absent == {"train": (), "val": (), "test": (failed,)}
+    assert plan.config.split["test"] == wanted.split["test"][2:]
+    assert "left out: 1 videos have labels but no features" in plan.notes
 
 
 def schedule_of_pytorch(kind: str, steps: int) -> list[float]:

@@ -26,6 +26,7 @@ from stores.records import record_path
 from stores.segments import Layout, pack_index
 from stores.transfer import convert
 from stores.zarr_store import ZarrWriter
+from tests.memory import PEAK_MIB
 from tests.stores.samples import CLIP, assert_rows, only_record, put, reseal, rows_of
 
 ROWS = rows_of(CLIP, 100)
@@ -192,14 +193,14 @@ def bomb(path: Path, num_rows: int, chunk: int, payload: bytes) -> None:
     reseal(path, {SHARD: shard, METADATA: json.dumps(layout.to_dict()).encode()})
 
 
-READ_AND_MEASURE = """
-import resource, sys
+READ_AND_MEASURE = f"""{PEAK_MIB}
+import sys
 from stores import StoreError, open_store
 try:
     open_store(sys.argv[1])["clip"].read("v", 0, 1)
 except StoreError as error:
     print("refused", error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_mib())
 """
 
 

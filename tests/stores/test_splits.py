@@ -100,7 +100,7 @@ def test_all_that_no_list_names_trains_where_train_has_no_list(tmp_path: Path) -
 def test_lists_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     good = listed(tmp_path, "good", ["a"])
     for lists, message in (
-        ({"test": listed(tmp_path, "unknown", ["z"])}, "1 videos that the store does not have: 'z'"),
+        ({"test": listed(tmp_path, "unknown", ["z"])}, "1 videos that are not among the 2 with labels: 'z'"),
         ({"train": good, "test": listed(tmp_path, "again", ["a.mp4"])}, "listed for train and again for test"),
         ({"holdout": good}, "no split 'holdout'"),
         ({"test": listed(tmp_path, "empty", ["# nobody"])}, "lists no video"),
