@@ -4,6 +4,7 @@ decord 0.6 carries an FFmpeg of 2020. It repeats frames at edit lists, gives wro
 makes up the times of AVI files with B-frames, miscounts the bytes of narrow frames, and decodes ahead without limit
 while nobody reads. So every video is first compared with its container (the packets are read through PyAV, only the
 first frame is decoded), whatever does not agree is refused, and frames are read in stretches of bounded size.
+What remains: a damaged packet of which FFmpeg still makes a picture is not told from a good one, as PyAV often can.
 The sound track is decoded through PyAV.
 
 Shape letters: N frames.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import av  # noqa: F401  # before decord, whose older libraries are loaded globally and would take the place of av's
 import decord
@@ -26,7 +28,7 @@ from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, is_hidden, open_co
 
 USE_PYAV = "extract it with --decoder pyav"
 SAME_TIME = 2e-3  # seconds between decord's time of a frame and the container's
-SAME_PICTURE = 8.0  # levels of 255, mean difference; equal decoders differ by 0, another frame by far more
+SAME_PICTURE = 1.0  # levels of 255, mean difference; 0 for most files, far more for another frame
 REPEATED_SHARE = "1e-9"  # of the frames; for each that cannot be decoded, decord repeats the last one at the end
 
 
@@ -51,6 +53,8 @@ def read_index(path: str, beat: Callable[[], None]) -> FrameIndex:
         stream = video_stream(container)
         if family == "avi" and stream.codec_context.has_b_frames:
             raise refused("it is an AVI file with B-frames, of which decord makes up the times")
+        if (pixels := stream.codec_context.format) and any(part.bits > 8 for part in pixels.components):
+            raise refused("it has more than 8 bits a colour, which decord converts otherwise, by up to 2 levels of 255")
         base, zero = stream.time_base, time_zero(container, stream)
         assert base is not None
         packets: list[tuple[int, bool, int]] = []  # in order of decoding: time of showing, key frame, length
@@ -110,8 +114,11 @@ class DecordDecoder:
         if self._index.end > limits.max_duration_s:
             raise DecodeError(Reason.TOO_LARGE, f"lasts {self._index.end:.0f} s, over {limits.max_duration_s:.0f}")
         try:
-            self._reader = decord.VideoReader(path, num_threads=1, fault_tol=REPEATED_SHARE)
-        except (DECORDError, DECORDLimitReachedError, AssertionError) as error:
+            # An absolute path, for which no name with a colon is taken for a protocol.
+            self._reader = decord.VideoReader(str(Path(path).absolute()), num_threads=1, fault_tol=REPEATED_SHARE)
+        except UnicodeEncodeError as error:
+            raise refused("its name is no UTF-8") from error
+        except (DECORDError, DECORDLimitReachedError, RuntimeError, AssertionError) as error:
             raise refused(f"decord cannot open it ({_first_line(error)})") from error
         self._compare_times()
         self._compare_picture(first)

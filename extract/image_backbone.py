@@ -13,8 +13,8 @@ from torch import Tensor
 from extract.backbone import Backbone, BackboneError
 from stores.spec import Granularity
 
-# At once on a CPU: the memory of four images' layers is used again and stays in the cache; with 16 images the
-# system maps and clears it anew for every layer, which takes half as long again.
+# At once on a CPU: the layers of four images stay in the cache, and are small enough for their memory to be used again
+# (`extract.memory`); with 32 images the system maps and clears it anew, which takes half as long again.
 CPU_IMAGES = 4
 
 

@@ -16,6 +16,7 @@ import torch
 
 from extract.extractors import NamedRows, SoundRows, VideoRows
 from extract.inputs import VideoInput
+from extract.memory import keep_freed_memory
 from extract.plan import Plan
 from extract.preview import Preview
 from extract.workers import (
@@ -98,6 +99,7 @@ def extract_videos(
         SpecMismatchError: the store has a set of that name made with other settings.
         NoSpaceError: the disk is full; what was committed stays.
     """
+    keep_freed_memory()
     summary = Summary()
     with ZarrWriter(out, plan.specs, provenance=plan.provenance, compress=compress) as writer:
         store = ZarrStore(out)
