@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.extract_command import MOST_WORKERS
 from cli.output import print_line
 from cli.progress import ExtractionProgress
 from cli.train_command import Choice, start
@@ -28,6 +26,7 @@ from extract.inputs import enumerate_videos
 from extract.pipeline import extract_videos
 from extract.plan import ExtractOptions, make_plan
 from extract.synthetic import generate
+from extract.workers import default_workers
 from heads.checkpoint import load_run, read_json
 from heads.metrics import frame_map, video_map
 from heads.run import find_device
@@ -167,7 +166,7 @@ def extract_features(videos: Path, store: Path, labels: Labels, device: str) -> 
             make_plan(options, report=print_line),
             store,
             observer=progress,
-            workers=max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)),
+            workers=default_workers(),
             retry_failed=True,
             attachments={"labels": labels.to_dict()},
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from extract.pipeline import Summary
     from extract.plan import Plan
 
-MOST_WORKERS = 8  # by default; a GPU that waits for frames wants more
 LABEL_FILES = ("labels.csv", "labels.json")
 
 
@@ -88,7 +86,7 @@ def extract(
     from extract.inputs import shard as shard_videos
     from extract.plan import ExtractOptions, make_plan
     from extract.weights import parse_weight_choices
-    from extract.workers import Limits
+    from extract.workers import Limits, default_workers
     from stores.spec import Granularity
 
     known = [str(known) for known in Granularity if known is not Granularity.SCORE]
@@ -104,7 +102,7 @@ def extract(
     plan = make_plan(ExtractOptions(**settings), report=print_line)
     announce(plan, found, label_file)
     limits = Limits(timeout_s=timeout, allow_partial=allow_partial)
-    workers = workers or max(1, min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    workers = workers or default_workers()
     with resumable_signals():
         if dry_run:
             from extract.estimate import estimate

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from extract.decode import DecodeError, DecodePlan, Limits, Picture, Reason, Sound, SoundLost, Summary, missing_end
 from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, is_hidden, open_container, time_zero, video_stream
+from extract.fragments import cut_fragments
 
 USE_PYAV = "extract it with --decoder pyav"
 SAME_TIME = 2e-3  # seconds between decord's time of a frame and the container's
@@ -108,6 +109,7 @@ class DecordDecoder:
         decord.logging.set_level(decord.logging.QUIET)
         self._path, self._plan, self._limits, self._beat = path, plan, limits, beat
         first, time = self._first_picture()
+        self._cut = cut_fragments(path)
         self._index = read_index(path, beat)
         if abs(time - self._index.times[0]) > SAME_TIME:
             raise refused("its first frames cannot be decoded, for which decord shifts all others")
@@ -143,7 +145,8 @@ class DecordDecoder:
         """The container's frames, all of which were decoded."""
         count = len(self._index.times)
         declared = self.probe.duration if self.probe.container in DECLARES_LENGTH else None
-        return Summary(self._index.end, count, count, missing_end(self._index.end, declared, self._index.frame))
+        missing = missing_end(self._index.end, declared, self._index.frame)
+        return Summary(self._index.end, count, count, self._cut or missing)
 
     def close(self) -> None:
         """Let go of decord's threads and buffers."""

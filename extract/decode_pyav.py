@@ -42,6 +42,7 @@ from extract.decode import (
     sniff,
 )
 from extract.decode_sound import SoundTrack, first_audio
+from extract.fragments import cut_fragments
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,ivf,yuv4mpegpipe,mxf,nut,rm"
 DECLARES_LENGTH = frozenset({"mov", "matroska", "avi", "flv", "asf"})  # the others' is guessed from what is there
@@ -204,6 +205,7 @@ class PyAvDecoder:
         """Open the file and decode the first frame, unless the plan wants no pictures: then none is decoded."""
         self._plan, self._limits, self._beat = plan, limits, beat
         self._container, self._family = open_container(path)
+        self._cut = cut_fragments(path) if self._family == "mov" else ""
         try:
             self._set_up()
         except FFmpegError as error:
@@ -389,6 +391,8 @@ class PyAvDecoder:
 
     def _missing(self) -> str:
         """What keeps the video from counting as complete, in words; empty if nothing does."""
+        if self._cut:
+            return self._cut
         bad = self._damaged + self._failed
         wanted = self._decoded + self._failed
         if self._family in DECLARES_LENGTH:  # and stores a frame as one packet; elsewhere it may be two fields

@@ -45,12 +45,19 @@ __all__ = [
     "Limits",
     "Restarted",
     "Started",
+    "default_workers",
     "probe_all",
 ]
 
 SEGMENTS_IN_FLIGHT = 3  # for each worker
 START_TIMEOUT_S = 60.0  # for an interpreter on a busy machine
 POLL_S = 0.25
+LEAST_WORKERS, MOST_WORKERS = 2, 8  # by default: with one, short videos are decoded only while no network runs
+
+
+def default_workers() -> int:
+    """One for each processor but one, which the network has."""
+    return min(max(len(os.sched_getaffinity(0)) - 1, LEAST_WORKERS), MOST_WORKERS)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from tests.extract.video_files import (
     edit_list,
     hidden_frames,
     number,
+    remux,
     truncate,
     wave,
     write_sound,
@@ -279,6 +280,15 @@ def test_a_truncated_video_is_missing_its_end(tmp_path: Path, name: str) -> None
     summary = decode(truncate(path, 0.7)).summary
     assert 0.6 < summary.frames_decoded / 100 < 0.75
     assert "of 4.00 s" in summary.missing or "frames cannot be decoded" in summary.missing
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_fragmented_video_is_missing_its_end(tmp_path: Path, share: float) -> None:
+    # nothing in such a file says how long the whole is
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    whole = remux(write_video(tmp_path / "a.mp4", frames=100, options={"g": "10"}), lambda _, packet: [packet], options)
+    assert decode(whole).summary.missing == ""
+    assert "before its last part does" in decode(truncate(whole, share)).summary.missing
 
 
 def text(path: Path) -> Path:
