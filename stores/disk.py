@@ -173,6 +173,13 @@ def publish(unfinished: Path, final: Path) -> None:
         sync_directory(final.parent)
 
 
+def rename_folder(folder: Path, name: str) -> None:
+    """Give a folder, whose content is durable, another name in the same directory, durably and at once."""
+    with reporting(folder):
+        os.rename(folder, folder.with_name(name))  # noqa: PTH104
+        sync_directory(folder.parent)
+
+
 class Update:
     """A file that another library has laid out, open for bytes at known places."""
 

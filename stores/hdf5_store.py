@@ -35,6 +35,7 @@ from stores.spec import Failure, FeatureStore
 
 INDEX = "index"
 SUFFIXES = (".h5", ".hdf5")
+ARRAYS = ("features", "times")
 
 
 class ByteRange:
@@ -134,7 +135,7 @@ class Hdf5Store:
             index.read_into(0, document)
             self._read_index(document.tobytes())
             for name in self.record.sets:
-                for kind in ("features", "times"):
+                for kind in ARRAYS:
                     self._arrays[name, kind] = _byte_range(self._file, hdf5, f"sets/{name}/{kind}")
         self._sets = {name: StoredSet(name, self.record, self.path, self._open_array) for name in self.record.sets}
         for part in self._sets.values():
@@ -278,10 +279,10 @@ def _write_structure(path: Path, source: FeatureStore, record: Record) -> None:
 def _write_rows(path: Path, source: FeatureStore, record: Record) -> None:
     """Bring the rows to where their datasets lie; the file is synced when it is published."""
     file = ReadFile(os.path.realpath(path))
-    with _opened(path) as hdf5, disk.open_for_update(path) as target:
-        for name in record.sets:
-            features = _byte_range(file, hdf5, f"sets/{name}/features")
-            times = _byte_range(file, hdf5, f"sets/{name}/times")
+    with _opened(path) as hdf5:
+        places = {name: [_byte_range(file, hdf5, f"sets/{name}/{kind}") for kind in ARRAYS] for name in record.sets}
+    with disk.open_for_update(path) as target:  # outside: a full disk is no damage
+        for name, (features, times) in places.items():
             for video in source[name]:
                 at = record.videos[video][name].start
                 for rows in checked_rows(source[name], video):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stores import disk
 from stores.errors import StoreError
 from stores.hdf5_store import SUFFIXES, Hdf5Store, pack_hdf5
 from stores.names import printable
@@ -28,15 +28,19 @@ def packed_at_end(out: Path) -> Iterator[Path]:
         yield out
         return
     parts = out.with_name(f"{out.stem}.parts.zarr")
+    partial = out.with_name(f".{parts.name}")  # the parts while not all are there yet, or no longer
     packed = snapshot(out)
+    disk.remove_tree(partial)
     if packed is not None and not parts.exists():
-        convert(out, parts)
+        convert(out, partial)
+        disk.rename_folder(partial, parts.name)
     yield parts
     store = ZarrStore(parts)
     if store.snapshot_id != packed:
         pack_hdf5(store, out, replace=True)
     store.close()
-    shutil.rmtree(parts)
+    disk.rename_folder(parts, partial.name)
+    disk.remove_tree(partial)
 
 
 def snapshot(out: Path) -> str | None:
