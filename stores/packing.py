@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from stores import disk
@@ -29,27 +29,30 @@ def packed_at_end(out: Path) -> Iterator[Path]:
         return
     parts = out.with_name(f"{out.stem}.parts.zarr")
     partial = out.with_name(f".{parts.name}")  # the parts while not all are there yet, or no longer
-    packed = snapshot(out)
     disk.remove_tree(partial)
-    if packed is not None and not parts.exists():
+    require_store(out)
+    packed = None  # what the parts were when `out` held just that
+    if out.exists() and not parts.exists():
         convert(out, partial)
         disk.rename_folder(partial, parts.name)
+        packed = written(parts)
     yield parts
-    store = ZarrStore(parts)
-    if store.snapshot_id != packed:
-        pack_hdf5(store, out, replace=True)
-    store.close()
+    if written(parts) != packed:
+        with closing(ZarrStore(parts)) as store:
+            pack_hdf5(store, out, replace=True)
     disk.rename_folder(parts, partial.name)
     disk.remove_tree(partial)
 
 
-def snapshot(out: Path) -> str | None:
-    """The snapshot that was packed into `out`; None where there is nothing yet."""
-    if not out.exists():
-        return None
-    try:
-        store = Hdf5Store(out)
-    except StoreError as error:
-        raise StoreError(f"{printable(str(out))} would be replaced, and is no store: {error}") from error
-    store.close()
-    return store.snapshot_id
+def written(parts: Path) -> list[tuple[str, int]]:
+    """Commits, failures and attachments of a Zarr store: all their files, and when each was written."""
+    return sorted((str(path), path.stat().st_mtime_ns) for path in parts.rglob("*.json"))
+
+
+def require_store(out: Path) -> None:
+    """StoreError if a file that is no store is at `out`."""
+    if out.exists():
+        try:
+            Hdf5Store(out).close()
+        except StoreError as error:
+            raise StoreError(f"{printable(str(out))} would be replaced, and is no store: {error}") from error

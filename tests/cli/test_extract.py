@@ -121,7 +121,9 @@ def write_sound_only(path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
+)
 def test_a_stopped_extraction_resumes_to_the_same_store(
     folder: Path, whole: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
