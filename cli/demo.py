@@ -43,9 +43,9 @@ HEADS: Mapping[str, tuple[str, ...]] = {  # what would stand after --set, beside
     "linear": (),
     "meanpool": (),
     "tconv": (),
-    "mlad": ("embed=32", "num_layers=2", "lr=2e-3", "variable_length=false"),
+    "mlad": ("embed=32", "num_layers=2", "lr=4e-3", "dropout=0.05", "variable_length=false"),
 }
-TRAINING = ("batch_size=8", "eval_every=5")
+TRAINING = ("batch_size=8", "eval_every=5", "window=48")  # crops shorter than a clip, so that no two epochs are alike
 
 
 class DemoError(VlError):
