@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import OptionError
 from stores.names import printable
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    target: Annotated[
-        Path | None, typer.Argument(help="Run or store of scores; the newest finished run in runs/ if left out.")
+    targets: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run or store of scores, or several; the newest finished run in runs/ if left out."),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file instead of the labels that came along.")] = None,
     classes: Annotated[Path | None, typer.Option(help="Names of the classes, if --labels numbers them.")] = None,
@@ -42,17 +46,51 @@ def score(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
-    """Score predictions under a named protocol."""
+    """Score predictions under a named protocol; of several also mean and deviation."""
     from heads.scoring import Question, find_scores, label_options, newest_run, score_store
 
-    path = find_scores(target or newest_run(RUNS), split)
+    paths = [find_scores(target, split) for target in targets or [newest_run(RUNS)]]
+    if len(paths) > 1 and per_class is not None:
+        raise OptionError("--per-class writes the classes of one store of scores. Score them one by one.")
     at, edge = label_options(label_at, boundary)
-    report = score_store(path, Question(labels, classes, split, protocol, at, edge, allow_missing))
+    question = Question(labels, classes, split, protocol, at, edge, allow_missing)
+    reports = [score_store(path, question) for path in paths]
     if per_class is not None:
         from stores import disk
 
-        disk.write_atomically(per_class, class_table(report).encode())
-    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else text(report))
+        disk.write_atomically(per_class, class_table(reports[0]).encode())
+    if len(reports) == 1:
+        typer.echo(json.dumps(reports[0].to_dict(), indent=2) if as_json else text(reports[0]))
+        return
+    spread = spread_of(reports)
+    if as_json:
+        typer.echo(json.dumps({"reports": [report.to_dict() for report in reports], "spread": spread}, indent=2))
+    else:
+        typer.echo("\n\n".join([*map(text, reports), spread_text(reports, spread)]))
+
+
+def spread_of(reports: Sequence[Report]) -> dict[str, dict[str, float]]:
+    """Mean and deviation (n - 1) of every value that all reports give under one protocol on as many videos.
+
+    Raises:
+        OptionError: they do not compare.
+    """
+    kinds = {(report.protocol, report.taken, report.split, report.scored, report.classes) for report in reports}
+    if len(kinds) > 1:
+        raise OptionError("these were scored under different protocols, splits or classes. Score them one by one.")
+    return {
+        name: {"mean": statistics.mean(values), "sd": statistics.stdev(values)}
+        for name in reports[0].values
+        if len(values := [float(report.values[name]) for report in reports if name in report.values]) == len(reports)
+    }
+
+
+def spread_text(reports: Sequence[Report], spread: Mapping[str, Mapping[str, float]]) -> str:
+    """The last lines of several reports."""
+    lines = [f"{len(reports)} together, {reports[0].protocol}, mean \N{PLUS-MINUS SIGN} sd"]
+    for name, value in spread.items():
+        lines.append(f"{name:10} {value['mean']:.4f} \N{PLUS-MINUS SIGN} {value['sd']:.4f}")
+    return "\n".join(lines)
 
 
 def text(report: Report) -> str:

@@ -63,19 +63,11 @@ class Linear(Head):
         return Scores(self.last(self.dropout(batch.features["x"])))
 
 
-class MeanPool(Head):
+class MeanPool(Linear):
     """A video is scored from the mean of its rows."""
 
     name: ClassVar[str] = "meanpool"
     level: ClassVar[Literal["row", "video"]] = "video"
-    accepts: ClassVar[frozenset[Granularity]] = FLAT_ROWS
-    config_class: ClassVar[type[LinearConfig]] = LinearConfig
-
-    def __init__(self, config: LinearConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.dropout = nn.Dropout(config.dropout)
-        self.last = nn.Linear(config.num_features, config.num_classes)
 
     def forward(self, batch: Batch) -> Scores:
         """(B, C) logits."""

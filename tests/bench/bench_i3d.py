@@ -1,12 +1,8 @@
 """Dense I3D features: one convolution over the video against 64-frame windows every 8 frames.
 
-Both sides run in this process, by turns; the figure is the ratio of the least CPU times, next to that of the
-multiply-adds. Frames are small, so that it takes under a minute on one core:
-
-    OMP_NUM_THREADS=1 python -m tests.bench.bench_i3d
+Frames are small, so that it takes under a minute on one core.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +13,7 @@ from extract.i3d import InceptionI3d
 from extract.tiling import Tiler, Windower
 from extract.weights import fill_randomly
 from stores.spec import Granularity
+from tests.bench.table import least_seconds, line
 
 LEVELS = frozenset({Granularity.CLIP})
 SIZE = 32  # pixels
@@ -73,42 +70,33 @@ def multiply_adds(run: Callable[[InceptionI3d, Tensor], int], frames: int) -> fl
     return total / rows
 
 
-def seconds(runs: list[Callable[[], int]]) -> list[float]:
-    """Least CPU time of each, for each row, taken by turns."""
-    taken: list[list[float]] = [[] for _ in runs]
-    for _ in range(TURNS):
-        for run, times in zip(runs, taken, strict=True):
-            start = time.process_time()
-            rows = run()
-            times.append((time.process_time() - start) / rows)
-    return [min(times) for times in taken]
-
-
 @torch.inference_mode()
 def main() -> None:
-    print("what | ours | reference | ratio | target | limit")
     naive = multiply_adds(windowed, FRAMES)
     runs: dict[str, Callable[[InceptionI3d, Tensor], int]] = {"whole video": whole}
     runs |= {f"tiles of {length}": partial(tiled, length=length) for length in (256, 512, 768, 1024)}
     for name, run in runs.items():
         ours = multiply_adds(run, LONG)
-        print(f"MACs a row, {name} | {ours:.4g} | {naive:.4g} | {naive / ours:.2f} | >= 7 | 8")
+        line(f"I3D MACs a row, {name}", f"{ours:.4g}", f"{naive:.4g}", naive / ours, ">= 7", "8")
 
     torch.set_num_threads(1)
     net = InceptionI3d()
     fill_randomly(net, 0)
     video = torch.randint(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=torch.uint8)
-    ours, naive = seconds([partial(whole, net, video), partial(windowed, net, video)])
-    print(f"CPU s a row, whole video | {ours:.4g} | {naive:.4g} | {naive / ours:.2f} | >= 6 | 8")
+    ours, naive = (
+        seconds / run(net, video)
+        for run, seconds in zip(
+            (whole, windowed),
+            least_seconds([partial(whole, net, video), partial(windowed, net, video)], TURNS),
+            strict=True,
+        )
+    )
+    line("I3D CPU s a row, whole video", f"{ours:.4g}", f"{naive:.4g}", naive / ours, ">= 6", "8")
 
     clip = torch.randint(0, 256, (16, 112, 112, 3), dtype=torch.uint8)
     first = InceptionI3d()
     fill_randomly(first, 0)
     for parameter in first.parameters():
         parameter.data = parameter.data.contiguous()
-    last, before = seconds([partial(channels_last, net, clip), partial(channels_first, first, clip)])
-    print(f"CPU s a clip, channels last in memory | {last:.4g} | {before:.4g} | {before / last:.2f} | - | -")
-
-
-if __name__ == "__main__":
-    main()
+    last, before = least_seconds([partial(channels_last, net, clip), partial(channels_first, first, clip)], TURNS)
+    line("I3D CPU s a clip, channels last in memory", f"{last:.4g}", f"{before:.4g}", before / last, "-")

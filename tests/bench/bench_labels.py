@@ -2,23 +2,18 @@
 
 A day-long video with 5000 spans of 65 classes at 3 rows a second would take the loop an hour, so both sides see
 the longest kind of video that the field has; the figure is the ratio of the least times of some turns.
-
-    OMP_NUM_THREADS=1 python -m tests.bench.bench_labels
 """
-
-import time
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stores.labels import Labels, VideoLabels
+from tests.bench.table import least_seconds, line
 
 NUM_CLASSES = 65
 SECONDS = 1800.0
 SPANS = 500  # MultiTHUMOS has up to 1,000 in one video
 RATE = 3  # rows a second
-LEAST_RATIO = 50
 TURNS = 3
 
 
@@ -42,24 +37,16 @@ def loop(labels: Labels, times: NDArray[np.float64]) -> NDArray[np.int8]:
     return table
 
 
-def least_time(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
 def main() -> None:
     labels = make_labels()
     grid = np.arange(int(SECONDS * RATE)) / RATE
     times = np.stack([grid, grid + 1 / RATE], axis=1)
     assert (labels.rows("v", times) == loop(labels, times)).all(), "the two ways differ"
-    fast, slow = least_time(lambda: labels.rows("v", times)), least_time(lambda: loop(labels, times))
-    print(f"{len(times)} rows, {SPANS} spans: {1e3 * fast:.2f} ms, loop {1e3 * slow:.0f} ms, {slow / fast:.0f} times")
-    assert slow / fast >= LEAST_RATIO, f"only {slow / fast:.0f} times faster than the loop"
-
-
-if __name__ == "__main__":
-    main()
+    ours, theirs = least_seconds([lambda: labels.rows("v", times), lambda: loop(labels, times)], TURNS)
+    line(
+        f"label rows, {len(times)} rows, {SPANS} spans",
+        f"{1e3 * ours:.2f} ms",
+        f"{1e3 * theirs:.0f} ms",
+        theirs / ours,
+        ">= 50",
+    )

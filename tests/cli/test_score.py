@@ -121,6 +121,36 @@ def test_people_read_path_protocol_coverage_chance_and_score(said: Said) -> None
     assert "RANDOM" not in out
 
 
+def test_several_runs_give_mean_and_deviation(said: Said) -> None:
+    for seed in range(3):
+        predicted(Path(f"p{seed}.zarr"), scores_of(*TEST, seed=seed))
+    values = [report(said, f"p{seed}.zarr")["score"] for seed in range(3)]
+    mean = sum(values) / 3
+    deviation = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
+    code, out, _ = said("p0.zarr", "p1.zarr", "p2.zarr")
+    assert code == 0
+    assert [line for line in out.splitlines() if line.endswith(".zarr")] == ["p0.zarr", "p1.zarr", "p2.zarr"]
+    assert out.splitlines()[-2:] == [
+        "3 together, frame-map, mean ± sd",
+        f"map        {mean:.4f} ± {deviation:.4f}",
+    ]
+    code, out, _ = said("p0.zarr", "p1.zarr", "p2.zarr", "--json")
+    together = json.loads(out)
+    assert [entry["score"] for entry in together["reports"]] == values
+    assert together["spread"]["map"] == {"mean": pytest.approx(mean), "sd": pytest.approx(deviation)}
+
+
+def test_scores_that_do_not_compare_have_no_mean(said: Said) -> None:
+    predicted(Path("all.zarr"), scores_of(*TEST))
+    predicted(Path("other.zarr"), scores_of(*TEST), label_at="overlap")
+    code, out, err = said("all.zarr", "other.zarr")
+    assert (code, out) == (2, "")
+    assert "different protocols" in err
+    code, _, err = said("all.zarr", "all.zarr", "--per-class", "c.csv")
+    assert (code, Path("c.csv").exists()) == (2, False)
+    assert "--per-class" in err
+
+
 def test_row_scores_count_at_video_level_by_their_maximum(said: Said) -> None:
     scores = scores_of(*TEST)
     predicted(Path("p.zarr"), scores)
