@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from heads.loss import scores_loss
 from stores.errors import VlError
 from stores.spec import FeatureSpec, Granularity
 
@@ -77,6 +78,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Scores:
         """Logits for every row (level row) or window (level video); padded rows change nothing."""
+
+    def loss(self, scores: Scores, batch: Batch) -> Tensor:
+        """What training minimises: one number, of scores that `forward` gave for the batch."""
+        return scores_loss(scores, batch)
 
 
 def head_class(name: str) -> type[Head]:

@@ -5,11 +5,14 @@ Shape letters: B windows, N rows, C classes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from heads.head import Batch, Scores
+if TYPE_CHECKING:  # a head's loss comes from here
+    from heads.head import Batch, Scores
 
 
 def known_labels(batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:

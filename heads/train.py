@@ -24,7 +24,6 @@ from torch import Tensor
 
 from heads.checkpoint import load_tensors, save_tensors
 from heads.head import HeadError
-from heads.loss import scores_loss
 from heads.metrics import frame_map, video_map
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
@@ -156,7 +155,7 @@ class Training:
                 group["lr"] = learning_rate(done, self.epochs * self.steps_an_epoch, self.options)
             with autocast(self.windows.device, self.options.precision):
                 scores = self.model(batch)
-            loss = scores_loss(scores, batch)
+            loss = self.model.head.loss(scores, batch)
             torch.autograd.backward(loss)
             if self.options.clip:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
