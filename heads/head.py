@@ -67,6 +67,8 @@ class Head(nn.Module, ABC):
     roles: ClassVar[tuple[str, ...]] = ("x",)  # the first one's rows are the time grid
     accepts: ClassVar[frozenset[Granularity]]
     config_class: ClassVar[type[Any]]
+    paper: ClassVar[str] = "a baseline"  # authors, title, venue and year
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name of a published setting -> fields of the config
     recipe: ClassVar[Mapping[str, Any]] = {}  # training options that this head wants other than the trainer's
     config: Any
 

@@ -56,6 +56,13 @@ class Mlad(Head):
     level: ClassVar[Literal["row", "video"]] = "row"
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.FRAME, Granularity.CLIP})
     config_class: ClassVar[type[MladConfig]] = MladConfig
+    paper: ClassVar[str] = (
+        "Tirupattur et al., Modeling Multi-Label Action Dependencies for Temporal Action Localization, CVPR 2021"
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "MultiTHUMOS, rgb and flow": {"num_features": 2048, "num_classes": 65},
+        "Charades, rgb and flow": {"num_features": 2048, "num_classes": 157},
+    }
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "lr": 1e-4,
