@@ -28,6 +28,8 @@ class TrainOptions:
     momentum: float = 0.9  # of sgd
     schedule: Literal["none", "cosine", "onecycle"] = "onecycle"
     warmup: float = 0.05  # share of the steps in which cosine rises from 0 to lr
+    accumulate: int = 1  # batches whose gradients make one update, as one batch so many times larger would
+    ema: float = 0.0  # decay of a running mean of the weights, which is then what is validated and kept; 0: none
     clip: float = 1.0  # largest norm of the gradient; 0: not clipped
     batch_size: int = 32
     epochs: int = 0  # 0: as many as come next above `steps`
@@ -46,7 +48,7 @@ class TrainOptions:
     checkpoint_seconds: float = 60.0  # from one checkpoint to the next
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch_size", "steps", "window", "stride"):
+        for name in ("lr", "batch_size", "accumulate", "steps", "window", "stride"):
             if not getattr(self, name) > 0:
                 raise HeadError(f"{name} is a positive number, not {getattr(self, name)}.")
         for name in ("weight_decay", "momentum", "clip", "epochs", "eval_every", "patience", "seed"):
@@ -54,6 +56,8 @@ class TrainOptions:
                 raise HeadError(f"{name} is 0 or more, not {getattr(self, name)}.")
         if not self.checkpoint_seconds >= 0:
             raise HeadError(f"checkpoint_seconds is 0 or more, not {self.checkpoint_seconds}.")
+        if not 0 <= self.ema < 1:
+            raise HeadError(f"ema is a decay in [0, 1), not {self.ema}.")
         if not 0 <= self.warmup < 1:
             raise HeadError(f"warmup is a share of the steps in [0, 1), not {self.warmup}.")
 

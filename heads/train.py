@@ -8,6 +8,7 @@ Shape letters: N rows, V videos, C classes.
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import io
@@ -23,7 +24,8 @@ import torch
 from torch import Tensor
 
 from heads.checkpoint import load_tensors, save_tensors
-from heads.head import HeadError
+from heads.head import Batch, HeadError
+from heads.loss import known_labels
 from heads.metrics import frame_map, video_map
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
@@ -108,9 +110,12 @@ class Training:
         self.optimizer = make_optimizer(model, options, windows.device)
         self.position = Position()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=windows.device)
-        self.steps_an_epoch = len(self.plan(0))
-        if not self.steps_an_epoch:
+        self.batches_an_epoch = len(self.plan(0))
+        if not self.batches_an_epoch:
             raise HeadError("no training video has a row. 'vl info' shows what the store holds.")
+        self.steps_an_epoch = -(-self.batches_an_epoch // options.accumulate)
+        self.known = torch.zeros((), device=windows.device)  # labels in the gradient so far, if that accumulates
+        self.averaged = copy.deepcopy(model) if options.ema else None
         self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
         self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
         self.saved_at = time.monotonic()
@@ -150,20 +155,13 @@ class Training:
         position, began = self.position, time.monotonic()
         self.model.train()
         for batch in self.windows.batches(self.plan(position.epoch)[position.batch :]):
-            done = position.epoch * self.steps_an_epoch + position.batch
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(done, self.epochs * self.steps_an_epoch, self.options)
-            with autocast(self.windows.device, self.options.precision):
-                scores = self.model(batch)
-            loss = self.model.head.loss(scores, batch)
-            torch.autograd.backward(loss)
-            if self.options.clip:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.loss_sum += loss.detach()
+            self.add_gradient(batch)
             position.batch += 1
-            self.observer.step(done + 1, self.epochs * self.steps_an_epoch)
+            if position.batch % self.options.accumulate and position.batch < self.batches_an_epoch:
+                continue  # the gradient is not kept by checkpoints: to stop here would lose it
+            done = position.epoch * self.steps_an_epoch + -(-position.batch // self.options.accumulate)
+            self.update(done - 1)
+            self.observer.step(done, self.epochs * self.steps_an_epoch)
             if stop.number is not None or time.monotonic() - self.saved_at >= self.options.checkpoint_seconds:
                 position.seconds += time.monotonic() - began
                 began = time.monotonic()
@@ -171,11 +169,46 @@ class Training:
                 self.leave_if_asked(stop)
         position.seconds += time.monotonic() - began
 
+    def add_gradient(self, batch: Batch) -> None:
+        """Of the loss of one batch; where several make an update, each counts by its known labels."""
+        with autocast(self.windows.device, self.options.precision):
+            scores = self.model(batch)
+        loss = self.model.head.loss(scores, batch)
+        self.loss_sum += loss.detach()
+        if self.options.accumulate > 1:
+            count = known_labels(batch, scores.logits)[1].sum()
+            self.known += count
+            loss = loss * count
+        torch.autograd.backward(loss)
+
+    def update(self, step: int) -> None:
+        """Change the weights by the gradient; `step` counts updates from 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.epochs * self.steps_an_epoch, self.options)
+        weights: list[Tensor] = list(self.model.parameters())
+        if self.options.accumulate > 1:
+            gradients = [tensor.grad for tensor in weights if tensor.grad is not None]
+            torch._foreach_div_(gradients, self.known.clamp(min=1))
+            self.known.zero_()
+        if self.options.clip:
+            torch.nn.utils.clip_grad_norm_(weights, self.options.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            decay = min(self.options.ema, (1 + step) / (10 + step))  # so that the first weights are soon forgotten
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.averaged.parameters()), weights, 1 - decay)
+
+    @property
+    def judged(self) -> Model:
+        """The model that is validated and kept: with averaged weights, where there are some."""
+        return self.model if self.averaged is None else self.averaged
+
     def close_epoch(self, stop: StopSignal) -> None:
         """Validate where it is due, keep the weights if they are the best, write the epoch's line."""
         position, began = self.position, time.monotonic()
         number = position.epoch + 1
-        loss = float(self.loss_sum) / self.steps_an_epoch
+        loss = float(self.loss_sum) / self.batches_an_epoch
         if not math.isfinite(loss):
             raise HeadError(
                 f"the loss of epoch {number} is {loss}. Train again with a lower lr (now {self.options.lr})."
@@ -186,7 +219,7 @@ class Training:
         if best:
             position.best, position.best_epoch = score, number
             state = {"epoch": number, "val": score}
-            save_tensors(self.folder / "best.safetensors", self.model.state_dict(), state)
+            save_tensors(self.folder / "best.safetensors", self.judged.state_dict(), state)
         if due:
             position.since_best = 0 if best else position.since_best + 1
         lr = learning_rate(number * self.steps_an_epoch - 1, self.epochs * self.steps_an_epoch, self.options)
@@ -202,7 +235,7 @@ class Training:
         if not self.val:
             return None
         scores, labels = [], []
-        for video, of_video in score_videos(self.model, self.windows, self.val, reading(self.model, self.options)):
+        for video, of_video in score_videos(self.judged, self.windows, self.val, reading(self.model, self.options)):
             scores.append(of_video)
             labels.append(self.windows.labels_of(video).reshape(of_video.shape))
             if stop.number is not None:
@@ -227,6 +260,8 @@ class Training:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        if self.averaged is not None:
+            tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.windows.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.windows.device)
@@ -240,8 +275,10 @@ class Training:
         if not path.exists():
             return
         tensors, state = load_tensors(path)
-        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(weights)
+        for kind, model in (("model.", self.model), ("averaged.", self.averaged)):
+            if model is not None:
+                named = {name: tensor for name, tensor in tensors.items() if name.startswith(kind)}
+                model.load_state_dict({name.removeprefix(kind): tensor for name, tensor in named.items()})
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")

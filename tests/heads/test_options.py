@@ -45,7 +45,7 @@ def test_a_word_becomes_a_value_of_its_type(text: str, kind: Any, value: Any) ->
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("embde=3", r"no option 'embde'\. It has branches, dropout, embed, .*; its training has batch_size, .*"),
+        ("embde=3", r"no option 'embde'\. It has branches, dropout, embed, .*; its training has accumulate, .*"),
         ("embed", "key=value"),
         ("embed=1.5", "embed is of type int, which '1.5' is not"),
         ("branches=all", "both, cb, tb"),

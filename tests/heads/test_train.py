@@ -19,14 +19,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from heads.checkpoint import create_run, load_run, read_config
+from heads.checkpoint import create_run, load_run, load_tensors, read_config
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, split_settings
 from heads.predict import score_videos
 from heads.protocols import ScoringError
-from heads.run import carry_out, plan_run, require_resumable
+from heads.run import carry_out, plan_run, prepare, require_resumable, run_windows
 from heads.scoring import Question, score_store
-from heads.train import Epoch, learning_rate
+from heads.sources import find_sources
+from heads.train import Epoch, Training, learning_rate
 from stores import open_store
 from stores.errors import InterruptedRunError, SpecMismatchError
 from stores.labels import Labels, VideoLabels
@@ -369,6 +370,74 @@ def schedule_of_pytorch(kind: str, steps: int) -> list[float]:
         optimizer.step()
         scheduler.step()
     return rates
+
+
+def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
+    runs = []
+    for size, accumulate in ((8, 1), (2, 4)):
+        run = tmp_path / f"{size}"
+        begin(run, store, labels, "linear", batch_size=size, accumulate=accumulate, optimizer="sgd", lr=0.5, clip=0.5)
+        watcher = Silent()
+        carry_out(run, device=CPU, observer=watcher)
+        runs.append((weights(run, "last"), watcher.steps))
+    (large, steps), (small, same_steps) = runs
+    assert same_steps == steps  # the last update of an epoch takes the batches that are left
+    for name, tensor in large.items():
+        if name.startswith("model."):
+            torch.testing.assert_close(small[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+class Witness(Silent):
+    """Keeps the weights after every update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training: Training | None = None
+        self.seen: list[dict[str, Tensor]] = []
+
+    def step(self, done: int, total: int) -> None:
+        assert self.training is not None
+        self.seen.append({name: tensor.clone() for name, tensor in self.training.model.state_dict().items()})
+
+
+def test_the_mean_of_the_weights_is_what_is_kept(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
+    run = begin(tmp_path / "run", store, labels, "linear", ema=0.6, epochs=2, lr=0.1)
+    config = read_config(run)
+    sources = find_sources(config.features, [store])
+    videos = [video for split in config.split.values() for video in split]
+    windows = run_windows(config, sources, videos, labels, CPU)
+    members = {name: [videos.index(video) for video in split] for name, split in config.split.items()}
+    witness = Witness()
+    witness.training = prepare(config, windows, members, run, witness)
+    mean = {name: tensor.double().clone() for name, tensor in witness.training.model.state_dict().items()}
+    witness.training.run()
+    assert len(witness.seen) >= 8
+    kept = None
+    best = load_tensors(run / "best.safetensors")[1]["epoch"]
+    for step, now in enumerate(witness.seen):
+        decay = min(0.6, (1 + step) / (10 + step))
+        mean = {name: decay * mean[name] + (1 - decay) * tensor.double() for name, tensor in now.items()}
+        if step + 1 == best * len(witness.seen) // 2:
+            kept = mean
+    assert kept is not None
+    for name, tensor in weights(run).items():
+        torch.testing.assert_close(tensor.double(), kept[name], atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(weights(run)["head.last.weight"], witness.seen[-1]["head.last.weight"])
+
+
+def test_a_killed_run_that_accumulates_and_averages_goes_on_the_same(
+    tmp_path: Path, store: ZarrStore, labels: Labels
+) -> None:
+    options = {"batch_size": 2, "accumulate": 3, "ema": 0.9, "epochs": 2}
+    straight = begin(tmp_path / "straight", store, labels, "tconv", **options)
+    watcher = Silent()
+    carry_out(straight, device=CPU, observer=watcher)
+    for at in range(1, watcher.steps + 1):
+        run = begin(tmp_path / f"killed{at}", store, labels, "tconv", **options)
+        with pytest.raises(Killed):
+            carry_out(run, device=CPU, observer=Killer(at))
+        carry_out(run, device=CPU, observer=Silent())
+        assert_equal_runs(straight, run)
 
 
 @pytest.mark.parametrize("kind", ["onecycle", "cosine"])
