@@ -40,6 +40,7 @@ class Batch:
     times: Tensor  # (B, N, 2) seconds of the first role's rows
     labels: Tensor | None = None  # (B, N, C) for row heads, (B, C) for video heads; 0, 1, or -1 for "not known"
     videos: tuple[str, ...] = ()
+    class_weights: Tensor | None = None  # (C,) how much a positive label of each class counts; None: 1
 
 
 @dataclass

@@ -7,24 +7,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:  # a head's loss comes from here
     from heads.head import Batch, Scores
 
+MOST_WEIGHT = 100.0
+
 
 def known_labels(batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels as floats of the logits' shape, and a float mask: 1 where the label counts.
+    """Labels as floats of the logits' shape, and how much each counts: 0 where it does not.
 
-    A label counts where it is 0 or 1 (not -1) and, for a row head, where the row is real.
+    A label counts where it is 0 or 1 (not -1) and, for a row head, where the row is real: as 1, or for a positive
+    one of a batch with class weights as the weight of its class.
     """
     assert batch.labels is not None, "a batch for training carries labels"
     known = batch.labels >= 0
     if logits.dim() == 3:  # row head: (B, N, C), on the grid of the first role
         known &= next(iter(batch.mask.values()))[..., None]
-    return batch.labels.clamp(min=0).to(torch.float32), known.to(torch.float32)
+    labels, weight = batch.labels.clamp(min=0).to(torch.float32), known.to(torch.float32)
+    if batch.class_weights is not None:
+        weight = weight * torch.where(labels == 1, batch.class_weights, 1.0)
+    return labels, weight
+
+
+def balancing_weights(positives_C: NDArray[np.integer], known_C: NDArray[np.integer]) -> NDArray[np.float32]:
+    """(C,) weight of a positive label that lets the positives of a class count as much as its negatives.
+
+    At most `MOST_WEIGHT`, so that one label of a rare class does not outweigh a batch; 1 for a class without positives.
+    """
+    ratio_C = (known_C - positives_C) / np.maximum(positives_C, 1)
+    return np.where(positives_C > 0, np.clip(ratio_C, 1 / MOST_WEIGHT, MOST_WEIGHT), 1).astype(np.float32)
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
@@ -33,7 +50,7 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tenso
     Args:
         logits: any shape.
         labels: 0 or 1, of that shape.
-        known: 1 where the label counts, 0 where not; with none known the loss is 0.
+        known: how much each label counts in the mean, 0 where not at all; with none known the loss is 0.
     """
     each = functional.binary_cross_entropy_with_logits(logits.float(), labels, weight=known, reduction="sum")
     return each / known.sum().clamp(min=1)

@@ -30,6 +30,7 @@ class TrainOptions:
     warmup: float = 0.05  # share of the steps in which cosine rises from 0 to lr
     accumulate: int = 1  # batches whose gradients make one update, as one batch so many times larger would
     ema: float = 0.0  # decay of a running mean of the weights, which is then what is validated and kept; 0: none
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: a class's positives count as much as its negatives
     clip: float = 1.0  # largest norm of the gradient; 0: not clipped
     batch_size: int = 32
     epochs: int = 0  # 0: as many as come next above `steps`

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from heads.checkpoint import load_tensors, save_tensors
 from heads.head import Batch, HeadError
-from heads.loss import known_labels
+from heads.loss import balancing_weights, known_labels
 from heads.metrics import frame_map, video_map
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
@@ -115,10 +115,19 @@ class Training:
             raise HeadError("no training video has a row. 'vl info' shows what the store holds.")
         self.steps_an_epoch = -(-self.batches_an_epoch // options.accumulate)
         self.known = torch.zeros((), device=windows.device)  # labels in the gradient so far, if that accumulates
+        self.class_weights = self.balance() if options.class_weights == "balanced" else None
         self.averaged = copy.deepcopy(model) if options.ema else None
         self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
         self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
         self.saved_at = time.monotonic()
+
+    def balance(self) -> Tensor:
+        """(C,) weights of positive labels, from the labels of the training videos."""
+        tables = [np.atleast_2d(self.windows.labels_of(video)) for video in self.train]
+        positives_C = sum((table == 1).sum(axis=0) for table in tables)
+        known_C = sum((table >= 0).sum(axis=0) for table in tables)
+        weights_C = balancing_weights(np.asarray(positives_C), np.asarray(known_C))
+        return torch.from_numpy(weights_C).to(self.windows.device)
 
     def plan(self, epoch: int) -> list[Crops]:
         """The batches of an epoch."""
@@ -171,6 +180,7 @@ class Training:
 
     def add_gradient(self, batch: Batch) -> None:
         """Of the loss of one batch; where several make an update, each counts by its known labels."""
+        batch.class_weights = self.class_weights
         with autocast(self.windows.device, self.options.precision):
             scores = self.model(batch)
         loss = self.model.head.loss(scores, batch)

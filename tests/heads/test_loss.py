@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from heads.head import Batch, Scores
-from heads.loss import scores_loss
+from heads.loss import balancing_weights, scores_loss
 
 
 def row_batch(labels: list[list[list[int]]], mask: list[list[bool]]) -> Batch:
@@ -42,3 +43,19 @@ def test_video_labels_ignore_the_mask_of_rows() -> None:
         {}, {"x": torch.tensor([[True, False, False]])}, torch.zeros(1, 3, 2), torch.tensor([[1, 0]], dtype=torch.int8)
     )
     assert float(scores_loss(Scores(torch.zeros(1, 2)), batch)) == pytest.approx(math.log(2))
+
+
+def test_a_positive_label_counts_by_the_weight_of_its_class() -> None:
+    batch = row_batch([[[1, 0], [0, 1]]], [[True, True]])
+    batch.class_weights = torch.tensor([3.0, 0.5])
+    logits = torch.tensor([[[2.0, 1.0], [-1.0, 0.5]]])
+    one, other = math.log1p(math.exp(-2)), math.log1p(math.exp(-0.5))  # positives of the two classes
+    negatives = math.log1p(math.exp(1.0)) + math.log1p(math.exp(-1.0))
+    expected = (3 * one + 0.5 * other + negatives) / (3 + 0.5 + 2)
+    assert float(scores_loss(Scores(logits), batch)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_balancing_gives_positives_the_weight_of_negatives() -> None:
+    # 1 of 5; 4 of 5; 1 of 1001, cut at 100; none
+    positives, known = np.array([1, 4, 1, 0]), np.array([5, 5, 1001, 9])
+    assert balancing_weights(positives, known).tolist() == [4.0, 0.25, 100.0, 1.0]

@@ -387,6 +387,31 @@ def test_accumulated_batches_teach_what_one_large_batch_does(tmp_path: Path, sto
             torch.testing.assert_close(small[name], tensor, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["linear", "meanpool"])
+def test_balanced_classes_are_counted_in_the_training_videos(
+    head: str, tmp_path: Path, store: ZarrStore, labels: Labels
+) -> None:
+    run = begin(tmp_path / "run", store, labels, head, class_weights="balanced")
+    config = read_config(run)
+    videos = list(config.split["train"]) + list(config.split["test"])
+    windows = run_windows(config, find_sources(config.features, [store]), videos, labels, CPU)
+    members = {"train": [*range(len(config.split["train"]))], "val": []}
+    training = prepare(config, windows, members, run, Silent())
+    positives, negatives = [0, 0, 0], [0, 0, 0]
+    for video in config.split["train"]:
+        named = labels.videos[config.matched[video]]
+        rows = store["one"].times(video).mean(axis=1) if head == "linear" else [None]
+        for row in rows:
+            for index in range(3):
+                spans = [span for kind, span in zip(named.classes, named.spans, strict=True) if kind == index]
+                present = any(row is None or start < row < end for start, end in spans)
+                positives[index] += present
+                negatives[index] += not present
+    assert training.class_weights is not None
+    expected = [n / p for n, p in zip(negatives, positives, strict=True)]
+    assert training.class_weights.tolist() == pytest.approx(expected, rel=1e-6)
+
+
 class Witness(Silent):
     """Keeps the weights after every update."""
 
