@@ -26,7 +26,8 @@ class TrainOptions:
     lr: float = 1e-3  # the highest of the schedule
     weight_decay: float = 1e-2
     momentum: float = 0.9  # of sgd
-    schedule: Literal["none", "cosine", "onecycle"] = "onecycle"
+    schedule: Literal["none", "cosine", "onecycle", "plateau"] = "onecycle"
+    plateau_patience: int = 3  # validations in a row that may be no better before plateau takes a tenth of the rate
     warmup: float = 0.05  # share of the steps in which cosine rises from 0 to lr
     accumulate: int = 1  # batches whose gradients make one update, as one batch so many times larger would
     ema: float = 0.0  # decay of a running mean of the weights, which is then what is validated and kept; 0: none
@@ -39,6 +40,7 @@ class TrainOptions:
     stride: int = 16  # rows from one window to the next when scoring
     variable_length: bool = False  # a batch keeps the first 16, 32, .. or T rows of its crops
     eval_every: int = 0  # epochs from one validation to the next; 0: about 40 in all
+    select: Literal["map", "gap"] = "map"  # validation score that chooses the epoch: mAP, or GAP of whole videos
     patience: int = 0  # validations without a better score before the end; 0: never
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
@@ -52,7 +54,16 @@ class TrainOptions:
         for name in ("lr", "batch_size", "accumulate", "steps", "window", "stride"):
             if not getattr(self, name) > 0:
                 raise HeadError(f"{name} is a positive number, not {getattr(self, name)}.")
-        for name in ("weight_decay", "momentum", "clip", "epochs", "eval_every", "patience", "seed"):
+        for name in (
+            "weight_decay",
+            "momentum",
+            "clip",
+            "epochs",
+            "eval_every",
+            "patience",
+            "plateau_patience",
+            "seed",
+        ):
             if not getattr(self, name) >= 0:
                 raise HeadError(f"{name} is 0 or more, not {getattr(self, name)}.")
         if not self.checkpoint_seconds >= 0:

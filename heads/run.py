@@ -32,7 +32,7 @@ from heads.head import HeadError, head_class
 from heads.options import TrainOptions, full_config
 from heads.score_store import write_scores
 from heads.sources import Source, choose_sources, find_sources
-from heads.train import PROTOCOLS, Observer, Training
+from heads.train import SELECTION, Observer, Training
 from heads.windows import Windows, role_shapes
 from stores import disk
 from stores.errors import SpecMismatchError
@@ -86,6 +86,8 @@ def plan_run(
     """
     kind = head_class(head)
     training = training or TrainOptions(**kind.recipe)
+    if (kind.level, training.select) not in SELECTION:
+        raise HeadError(f"select={training.select} is for heads that score whole videos; {head} scores rows.")
     sources = choose_sources(kind, stores, sets)
     labels = labels or attached_labels(stores)
     if kind.level == "row" and not labels.timed:
@@ -168,7 +170,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
             "head": config.head,
             "epochs": position.epoch,
             "best_epoch": position.best_epoch,
-            "val": {"protocol": PROTOCOLS[trained.model.head.level], "score": position.best},
+            "val": {"protocol": SELECTION[training.level, training.options.select][0], "score": position.best},
             "predictions": predictions,
             "random_weights": config.random_weights,
             "seconds": round(sum(entry["seconds"] for entry in position.history), 3),

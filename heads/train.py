@@ -14,7 +14,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from heads.checkpoint import load_tensors, save_tensors
 from heads.head import Batch, HeadError
 from heads.loss import balancing_weights, known_labels
 from heads.metrics import frame_map, video_map
+from heads.metrics_tagging import global_average_precision
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
 from heads.predict import Reading, autocast, score_videos
@@ -36,7 +37,14 @@ from heads.windows import Windows
 from stores import disk
 
 VALIDATIONS = 40  # about so many in a run that does not say how often
-PROTOCOLS = {"row": "frame-map", "video": "video-map"}  # of the score that chooses the epoch
+SELECTION: Mapping[
+    tuple[str, str], tuple[str, Callable[..., float]]
+] = {  # level and --set select -> the protocol of the score that chooses the epoch, and what computes it
+    ("row", "map"): ("frame-map", frame_map),
+    ("video", "map"): ("video-map", video_map),
+    ("video", "gap"): ("gap", global_average_precision),
+}
+PLATEAU_FACTOR = 0.1
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ class Position:
     best: float | None = None
     best_epoch: int | None = None
     since_best: int = 0  # validations
+    since_drop: int = 0  # validations that were no better, since the last one that was or the last drop of the rate
+    drops: int = 0  # of the rate, by plateau
     seconds: float = 0.0  # spent in the running epoch
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -194,7 +204,7 @@ class Training:
     def update(self, step: int) -> None:
         """Change the weights by the gradient; `step` counts updates from 0."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.epochs * self.steps_an_epoch, self.options)
+            group["lr"] = self.rate(step)
         weights: list[Tensor] = list(self.model.parameters())
         if self.options.accumulate > 1:
             gradients = [tensor.grad for tensor in weights if tensor.grad is not None]
@@ -208,6 +218,11 @@ class Training:
             decay = min(self.options.ema, (1 + step) / (10 + step))  # so that the first weights are soon forgotten
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.averaged.parameters()), weights, 1 - decay)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of an update, counted from 0."""
+        planned = learning_rate(step, self.epochs * self.steps_an_epoch, self.options)
+        return planned * PLATEAU_FACTOR**self.position.drops
 
     @property
     def judged(self) -> Model:
@@ -223,6 +238,7 @@ class Training:
             raise HeadError(
                 f"the loss of epoch {number} is {loss}. Train again with a lower lr (now {self.options.lr})."
             )
+        lr = self.rate(number * self.steps_an_epoch - 1)  # before this validation lowers it
         due = number % self.eval_every == 0 or number == self.epochs
         score = self.validate(stop) if due else None
         best = due and (score is None or position.best is None or score > position.best)
@@ -232,7 +248,9 @@ class Training:
             save_tensors(self.folder / "best.safetensors", self.judged.state_dict(), state)
         if due:
             position.since_best = 0 if best else position.since_best + 1
-        lr = learning_rate(number * self.steps_an_epoch - 1, self.epochs * self.steps_an_epoch, self.options)
+            position.since_drop = 0 if best else position.since_drop + 1
+            if self.options.schedule == "plateau" and position.since_drop > self.options.plateau_patience:
+                position.drops, position.since_drop = position.drops + 1, 0
         epoch = Epoch(number, loss, score, lr, position.seconds + time.monotonic() - began)
         position.history.append(dataclasses.asdict(epoch))
         position.epoch, position.batch, position.seconds = number, 0, 0.0
@@ -251,8 +269,11 @@ class Training:
             if stop.number is not None:
                 self.save()
                 self.leave_if_asked(stop)
-        metric = frame_map if self.level == "row" else video_map
-        score = metric(np.concatenate(scores), np.concatenate(labels))
+        _, metric = SELECTION[self.level, self.options.select]
+        table = np.concatenate(labels)
+        if self.options.select == "gap" and (table < 0).any():
+            raise HeadError("select=gap cannot leave out labels that are unknown; select=map can.")
+        score = metric(np.concatenate(scores), table)
         return None if math.isnan(score) else score
 
     @property
@@ -313,10 +334,11 @@ def reading(model: Model, options: TrainOptions) -> Reading:
 def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
     """The rate of update number `step` (from 0) of `steps`.
 
-    none: lr throughout. cosine: up from 0 in the warm-up, then half a cosine down to 0. onecycle: half a cosine up
-    from lr / 25 in the first 30 %, half a cosine down to 0 in the rest (Smith and Topin, 2018, as PyTorch has it).
+    none, plateau: lr throughout (plateau lowers it by what validation says). cosine: up from 0 in the warm-up, then
+    half a cosine down to 0. onecycle: half a cosine up from lr / 25 in the first 30 %, half a cosine down to 0 in the
+    rest (Smith and Topin, 2018, as PyTorch has it).
     """
-    if options.schedule == "none":
+    if options.schedule in ("none", "plateau"):
         return options.lr
     start, share = (1 / 25, 0.3) if options.schedule == "onecycle" else (0.0, options.warmup)
     rising = share * steps

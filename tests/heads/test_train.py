@@ -465,6 +465,35 @@ def test_a_killed_run_that_accumulates_and_averages_goes_on_the_same(
         assert_equal_runs(straight, run)
 
 
+def test_plateau_lowers_the_rate_when_pytorch_does(
+    tmp_path: Path, store: ZarrStore, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = [0.1, 0.3, 0.2, 0.3, 0.25, 0.4, 0.4, 0.1, 0.2, 0.3, 0.3, 0.35]
+    told = iter(scores)
+    monkeypatch.setattr(Training, "validate", lambda self, stop: next(told))
+    options = {"schedule": "plateau", "plateau_patience": 2, "eval_every": 1, "epochs": len(scores), "lr": 0.5}
+    watcher = Silent()
+    carry_out(begin(tmp_path / "run", store, labels, "linear", **options), device=CPU, observer=watcher)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.1, patience=2, threshold=0)
+    rates = []
+    for score in scores:
+        rates.append(optimizer.param_groups[0]["lr"])
+        plateau.step(score)
+    assert [epoch.lr for epoch in watcher.epochs] == pytest.approx(rates)
+    assert len(set(rates)) > 2
+
+
+def test_the_epoch_may_be_chosen_by_gap(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
+    run = begin(tmp_path / "run", store, labels, "meanpool", select="gap")
+    result = carry_out(run, device=CPU, observer=Silent())
+    assert result["val"]["protocol"] == "gap"
+    report = score_store(run / "val.zarr", Question(split="val", protocol="gap"))
+    assert result["val"]["score"] == pytest.approx(report.score)
+    with pytest.raises(HeadError, match="select=gap is for heads that score whole videos; linear scores rows"):
+        begin(tmp_path / "rows", store, labels, "linear", select="gap")
+
+
 @pytest.mark.parametrize("kind", ["onecycle", "cosine"])
 def test_schedules_are_pytorchs(kind: str) -> None:
     options = TrainOptions(lr=0.5, schedule=kind, warmup=0.0)  # type: ignore[arg-type]
