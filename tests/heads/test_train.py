@@ -484,7 +484,9 @@ def test_plateau_lowers_the_rate_when_pytorch_does(
     assert len(set(rates)) > 2
 
 
-def test_the_epoch_may_be_chosen_by_gap(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
+def test_the_epoch_may_be_chosen_by_gap(tmp_path: Path) -> None:
+    features, labels = planted(videos=100)
+    store = write_store(tmp_path / "f.zarr", {"one": features})
     run = begin(tmp_path / "run", store, labels, "meanpool", select="gap", epochs=1, lr=1e-6)
     result = carry_out(run, device=CPU, observer=Silent())
     assert result["val"]["protocol"] == "gap"
