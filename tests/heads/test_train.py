@@ -21,13 +21,14 @@ from torch import Tensor
 
 from heads.checkpoint import create_run, load_run, load_tensors, read_config
 from heads.head import HeadError, head_class
+from heads.optimise import learning_rate
 from heads.options import TrainOptions, split_settings
 from heads.predict import score_videos
 from heads.protocols import ScoringError
 from heads.run import carry_out, plan_run, prepare, require_resumable, run_windows
 from heads.scoring import Question, score_store
 from heads.sources import find_sources
-from heads.train import Epoch, Training, learning_rate
+from heads.train import Epoch, Training
 from stores import open_store
 from stores.errors import InterruptedRunError, SpecMismatchError
 from stores.labels import Labels, VideoLabels
