@@ -20,9 +20,13 @@ from stores.errors import VlError
 from stores.spec import FeatureSpec, Granularity
 
 HEADS: Mapping[str, str] = {
+    "asf": "heads.asf:Asf",
+    "gated": "heads.gated:Gated",
     "linear": "heads.baselines:Linear",
     "meanpool": "heads.baselines:MeanPool",
     "mlad": "heads.mlad:Mlad",
+    "stan": "heads.stan:Stan",
+    "stld": "heads.stld:Stld",
     "tconv": "heads.baselines:TemporalConvolution",
 }
 
@@ -81,6 +85,9 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> Scores:
         """Logits for every row (level row) or window (level video); padded rows change nothing."""
+
+    def learn_labels(self, labels_VC: Tensor) -> None:
+        """Take what the head wants of the training videos' labels (0, 1, -1), once, before training: here nothing."""
 
     def loss(self, scores: Scores, batch: Batch) -> Tensor:
         """What training minimises: one number, of scores that `forward` gave for the batch."""

@@ -217,6 +217,8 @@ def prepare(
     if config.training.standardise:
         model.standardise.set_statistics(windows.statistics(members["train"]))
     windows.fill_missing(model.standardise.means)
+    of_videos = [np.atleast_2d(windows.labels_of(video)).max(axis=0) for video in members["train"]]
+    model.head.learn_labels(torch.from_numpy(np.stack(of_videos)).to(windows.device))
     return Training(model, windows, members["train"], members["val"], config.training, run, observer)
 
 

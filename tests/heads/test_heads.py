@@ -1,31 +1,47 @@
 """What every head promises, and what each baseline is."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.baselines import ConvolutionConfig, LinearConfig, MeanPool, TemporalConvolution
+from heads.baselines import ConvolutionConfig, Linear, LinearConfig, MeanPool, TemporalConvolution
 from heads.head import HEADS, Batch, Head, HeadError, head_class
-from heads.loss import scores_loss
 from heads.options import TrainOptions, full_config, split_settings
 from heads.standardise import Model
+from stores.spec import Granularity
 
-B, N, D, C = 2, 9, 6, 3
+B, N, D, C = 2, 9, 8, 3
+SMALL: Mapping[str, Mapping[str, Any]] = {  # options that make the large heads quick
+    "asf": {"groups": 2, "embed": 8, "num_observations": 4},
+    "gated": {"ffn": 16, "hidden": 8},
+    "stan": {"embed": 16, "ffn": 16, "num_layers": 1},
+    "stld": {"hidden": 16, "nhead": 2, "dim_feedforward": 16, "num_layers": 1},
+}
+
+
+def shapes(kind: type[Head]) -> dict[str, tuple[int, ...]]:
+    """Role to the shape of a row, for what the head accepts."""
+    return {role: (2, 3, D) if kind.accepts == {Granularity.MAP} else (D,) for role in kind.roles}
 
 
 @pytest.fixture(params=sorted(HEADS))
 def head(request: pytest.FixtureRequest) -> Head:
     torch.manual_seed(0)
     kind = head_class(request.param)
-    return kind(kind.config_class(**full_config(kind, {"x": (D,)}, C, {}))).double().eval()
+    return kind(kind.config_class(**full_config(kind, shapes(kind), C, SMALL.get(kind.name, {})))).double().eval()
 
 
-def features(rows: int, padding: int = 0, filler: float = 0.0) -> Batch:
+def features(rows: int, padding: int = 0, filler: float = 0.0, kind: type[Head] = Linear) -> Batch:
     torch.manual_seed(1)
-    x_BND = torch.randn(B, rows, D, dtype=torch.double)
-    x_BND = torch.cat([x_BND, torch.full((B, padding, D), filler, dtype=torch.double)], dim=1)
+    given = {}
+    for role, shape in shapes(kind).items():
+        real = torch.randn(B, rows, *shape, dtype=torch.double)
+        given[role] = torch.cat([real, torch.full((B, padding, *shape), filler, dtype=torch.double)], dim=1)
     mask_BN = (torch.arange(rows + padding) < rows).expand(B, -1)
-    return Batch({"x": x_BND}, {"x": mask_BN}, torch.zeros(B, rows + padding, 2))
+    return Batch(given, dict.fromkeys(given, mask_BN), torch.zeros(B, rows + padding, 2))
 
 
 def real_rows(logits: Tensor, rows: int) -> Tensor:
@@ -34,8 +50,8 @@ def real_rows(logits: Tensor, rows: int) -> Tensor:
 
 @pytest.mark.parametrize("filler", [0.0, 1e3])
 def test_padding_changes_nothing(head: Head, filler: float) -> None:
-    alone = head(features(N))
-    padded = head(features(N, padding=4, filler=filler))
+    alone = head(features(N, kind=type(head)))
+    padded = head(features(N, padding=4, filler=filler, kind=type(head)))
     torch.testing.assert_close(real_rows(padded.logits, N), alone.logits)
     for earlier, other in zip(padded.earlier, alone.earlier, strict=True):
         torch.testing.assert_close(real_rows(earlier, N), other)
@@ -44,12 +60,12 @@ def test_padding_changes_nothing(head: Head, filler: float) -> None:
 def test_padding_changes_neither_loss_nor_gradients(head: Head) -> None:
     gradients = []
     for padding in (0, 4):
-        batch = features(N, padding, filler=1e3)
+        batch = features(N, padding, filler=1e3, kind=type(head))
         shape = (B, N + padding, C) if head.level == "row" else (B, C)
         batch.labels = torch.zeros(shape, dtype=torch.int8)
         batch.labels[:, :2] = 1
         head.zero_grad()
-        loss = scores_loss(head(batch), batch)
+        loss = head.loss(head(batch), batch)
         torch.autograd.backward(loss)
         gradients.append([loss.detach(), *(parameter.grad for parameter in head.parameters())])
     for alone, padded in zip(*gradients, strict=True):
@@ -57,7 +73,7 @@ def test_padding_changes_neither_loss_nor_gradients(head: Head) -> None:
 
 
 def test_scores_have_the_shape_of_the_level(head: Head) -> None:
-    scores = head(features(N))
+    scores = head(features(N, kind=type(head)))
     assert scores.logits.shape == ((B, N, C) if head.level == "row" else (B, C))
     probabilities = scores.probabilities()
     assert probabilities.dtype == torch.float32
@@ -70,7 +86,7 @@ def test_recipe_is_made_of_training_options(head: Head) -> None:
 
 
 def test_unknown_head_is_told_the_known_ones() -> None:
-    with pytest.raises(HeadError, match="linear, meanpool, mlad, tconv"):
+    with pytest.raises(HeadError, match="linear, meanpool, mlad, stan, stld, tconv"):
         head_class("mlda")
 
 

@@ -1,0 +1,93 @@
+"""The published systems through the whole second stage: stored rows in, a trained head, stored scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from heads.asf import Asf, cooccurrence
+from heads.checkpoint import create_run, load_run
+from heads.head import head_class
+from heads.options import split_settings
+from heads.run import carry_out, plan_run
+from heads.score_store import predict_store
+from heads.scoring import Question, score_store
+from stores import open_store
+from stores.labels import Labels
+from stores.spec import FeatureSpec, Granularity
+from stores.zarr_store import ZarrStore
+from tests.heads.feature_stores import Silent, planted, write_store
+
+CPU = torch.device("cpu")
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "asf": ("groups=2", "embed=8", "num_observations=4", "optimizer=adam", "lr=0.01"),
+    "gated": ("ffn=16", "hidden=16", "num_steps=40", "lr=0.005"),
+    "stan": ("embed=16", "ffn=16", "num_layers=1", "dropout=0", "lr=0.005"),
+    "stld": ("hidden=16", "nhead=2", "dim_feedforward=16", "num_layers=1", "lr=0.005"),
+}
+SPECS = {
+    "cnn.rgb.map": FeatureSpec(Granularity.MAP, (2, 2, 8), "float32", backbone="cnn", stream="rgb"),
+    "cnn.rgb.frame": FeatureSpec(Granularity.FRAME, (8,), "float32", backbone="cnn", stream="rgb"),
+    "mel.audio.frame": FeatureSpec(Granularity.FRAME, (8,), "float32", backbone="mel", stream="audio"),
+    "cnn.rgb.scene": FeatureSpec(Granularity.SCENE, (8,), "float32", backbone="cnn", stream="rgb"),
+    "clips.rgb.scene": FeatureSpec(Granularity.SCENE, (8,), "float32", backbone="clips", stream="rgb", window=12),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[ZarrStore, Labels]:
+    """One planted problem, seen by five sets."""
+    features, labels = planted(videos=40, rows=12)
+    rng = np.random.default_rng(5)
+    noisy = {video: rows + 0.3 * rng.normal(size=rows.shape).astype("float32") for video, rows in features.items()}
+    maps = {
+        video: np.stack([rows, 0 * rows, 0 * rows, rows], axis=1).reshape(-1, 2, 2, 8)
+        for video, rows in features.items()
+    }
+    sets = {name: maps if "map" in name else noisy if "mel" in name else features for name in SPECS}
+    path = tmp_path_factory.mktemp("systems") / "f.zarr"
+    return write_store(path, sets, specs=SPECS), labels
+
+
+def trained(head: str, world: tuple[ZarrStore, Labels], run: Path, *more: str) -> dict[str, Any]:
+    store, labels = world
+    options, training = split_settings(head_class(head), [*OPTIONS[head], *more])
+    plan = plan_run(head, [store], labels, options=options, training=training)
+    create_run(run, plan.config, plan.labels)
+    return carry_out(run, device=CPU, observer=Silent())
+
+
+@pytest.mark.parametrize("head", sorted(OPTIONS))
+def test_a_system_trains_predicts_and_is_scored(head: str, world: tuple[ZarrStore, Labels], tmp_path: Path) -> None:
+    watcher = trained(head, world, tmp_path / "run", "epochs=12", "batch_size=8")
+    report = score_store(tmp_path / "run" / "test.zarr", Question())
+    assert (report.protocol, report.missing) == ("video-map", ())
+    assert watcher["val"]["protocol"] == "video-map"
+    again = tmp_path / "again.zarr"
+    assert predict_store(load_run(tmp_path / "run"), [world[0]], again, device=CPU) == []
+    test, whole = open_store(tmp_path / "run" / "test.zarr")["scores"], open_store(again)["scores"]
+    assert len(whole) == 40
+    for video in test:
+        ours, theirs = test.read(video), whole.read(video)
+        np.testing.assert_allclose(ours.features, theirs.features, atol=1e-5)
+        assert ours.times.tolist() == [[0.0, world[0]["cnn.rgb.frame"].times(video)[-1, 1]]]
+
+
+def test_asf_knows_which_classes_go_together_in_training(world: tuple[ZarrStore, Labels], tmp_path: Path) -> None:
+    trained("asf", world, tmp_path / "run", "epochs=1")
+    run = load_run(tmp_path / "run")
+    assert isinstance(run.model.head, Asf)
+    assert run.model.head.correlate is not None
+    labels_VC = np.stack([world[1].video(run.config.matched[video]) for video in run.config.split["train"]])
+    expected = np.zeros((3, 3))
+    for j in range(3):
+        of_j = labels_VC[labels_VC[:, j] == 1]
+        for k in range(3):
+            expected[j, k] = (of_j[:, k] == 1).mean()
+    np.testing.assert_allclose(run.model.head.correlate.cooccurrence_CC.numpy(), expected, atol=1e-6)
+    assert not np.allclose(expected, cooccurrence(torch.zeros(1, 3)).numpy())
