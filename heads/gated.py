@@ -83,14 +83,28 @@ class Gated(Head):
     roles: ClassVar[tuple[str, ...]] = ("visual", "audio")
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.FRAME})
     config_class: ClassVar[type[GatedConfig]] = GatedConfig
+    paper: ClassVar[str] = (
+        "Sahu and Goyal, Leveraging Local Temporal Information for Multimodal Scene Classification, ICASSP 2022"
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        f"YouTube-8M, {variant}": {"num_visual": 1024, "num_audio": 128, "num_classes": 3862, "variant": variant}
+        for variant in ("global", "share", "gate_att", "gate_op")
+    }
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "lr": 2e-4,
         "weight_decay": 0.0,
-        "schedule": "none",
+        "schedule": "plateau",
+        "select": "gap",
         "batch_size": 64,
         "patience": 5,
     }
+
+    @classmethod
+    def roles_for(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Both modalities, or the one that `modalities` names."""
+        modalities = options.get("modalities", "both")
+        return cls.roles if modalities == "both" else (modalities,)
 
     @classmethod
     def role_of(cls, spec: FeatureSpec) -> str | None:

@@ -82,6 +82,11 @@ class Head(nn.Module, ABC):
         """The role that features of this kind play, or None where the head has no use for them."""
         return cls.roles[0] if spec.granularity in cls.accepts else None
 
+    @classmethod
+    def roles_for(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The roles that a head with these options (those that are not the defaults) reads: all, unless it says so."""
+        return cls.roles
+
     @abstractmethod
     def forward(self, batch: Batch) -> Scores:
         """Logits for every row (level row) or window (level video); padded rows change nothing."""

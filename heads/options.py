@@ -121,7 +121,7 @@ def full_config(
         shapes: role to the shape of its rows.
         options: those that differ from the defaults.
     """
-    widths = [shapes[role][-1] for role in head.roles]
+    widths = [shapes[role][-1] if role in shapes else 0 for role in head.roles]  # 0: the options leave it out
     sizes = dict(zip(size_fields(head), (*widths, num_classes), strict=True))
     return dataclasses.asdict(head.config_class(**sizes, **options))
 

@@ -88,7 +88,7 @@ def plan_run(
     training = training or TrainOptions(**kind.recipe)
     if (kind.level, training.select) not in SELECTION:
         raise HeadError(f"select={training.select} is for heads that score whole videos; {head} scores rows.")
-    sources = choose_sources(kind, stores, sets)
+    sources = choose_sources(kind, stores, sets, options)
     labels = labels or attached_labels(stores)
     if kind.level == "row" and not labels.timed:
         raise HeadError(f"{head} scores rows, but the labels have no times, only videos. Train meanpool, or time them.")
@@ -311,7 +311,9 @@ def _notes(sources: Sequence[Source], config: RunConfig, unlabelled: int, unknow
     for source in sources[1:]:
         lacking = sum(video not in source.ids for videos in config.split.values() for video in videos)
         if lacking:
-            notes.append(f"{source.features.name}: {lacking} videos lack it and get its mean")
+            alone = sum(other.role == source.role for other in sources) == 1
+            instead = "nothing is seen in its place" if alone else "they get its mean"
+            notes.append(f"{source.features.name}: {lacking} videos lack it; {instead}")
     if not config.split["val"]:
         notes.append("no validation videos: the last epoch is kept")
     return tuple(notes)

@@ -43,7 +43,12 @@ class Source:
         }
 
 
-def choose_sources(head: type[Head], stores: Sequence[FeatureStore], wanted: Sequence[str] = ()) -> list[Source]:
+def choose_sources(
+    head: type[Head],
+    stores: Sequence[FeatureStore],
+    wanted: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> list[Source]:
     """The sets of the stores that `head` takes, the time grid first.
 
     Args:
@@ -51,13 +56,18 @@ def choose_sources(head: type[Head], stores: Sequence[FeatureStore], wanted: Seq
         stores: joined by video id, else by unique stem.
         wanted: names of sets, or `role=name`, in the order in which their features shall stand; empty: every
             set of base speed and view that the head takes, pictures first, then by name.
+        options: of the head, those that differ from its defaults; they may leave a role out.
 
     Raises:
         HeadError: a wanted set is not there or not for this head, or a role stays without a set.
     """
     named = _by_name(stores)
+    roles = head.roles_for(options or {})
     chosen = [_wanted(head, named, text) for text in wanted] or _all_accepted(head, named)
-    for role in head.roles:
+    if wanted and (idle := [entry for entry in chosen if entry[0] not in roles]):
+        raise HeadError(f"with these options {head.name} reads no {idle[0][0]} sets. Leave out {idle[0][2].name}.")
+    chosen = [entry for entry in chosen if entry[0] in roles]
+    for role in roles:
         if not any(chosen_role == role for chosen_role, _, _ in chosen):
             kinds = ", ".join(sorted(head.accepts))
             held = ", ".join(f"{name} ({found.spec.granularity})" for name, (_, found) in sorted(named.items()))

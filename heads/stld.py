@@ -72,6 +72,13 @@ class Stld(Head):
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
     config_class: ClassVar[type[StldConfig]] = StldConfig
+    paper: ClassVar[str] = (
+        "Wu et al., TranSTL: Spatial-Temporal Localization Transformer for Multi-Label Video Classification, "
+        "ICASSP 2022"
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "Charades, SlowFast": {"num_features": 2304, "num_classes": 157}
+    }
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adamw",
         "lr": 1e-4,

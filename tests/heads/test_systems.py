@@ -12,7 +12,7 @@ import torch
 
 from heads.asf import Asf, cooccurrence
 from heads.checkpoint import create_run, load_run
-from heads.head import head_class
+from heads.head import HeadError, head_class
 from heads.options import split_settings
 from heads.run import carry_out, plan_run
 from heads.score_store import predict_store
@@ -64,10 +64,10 @@ def trained(head: str, world: tuple[ZarrStore, Labels], run: Path, *more: str) -
 
 @pytest.mark.parametrize("head", sorted(OPTIONS))
 def test_a_system_trains_predicts_and_is_scored(head: str, world: tuple[ZarrStore, Labels], tmp_path: Path) -> None:
-    watcher = trained(head, world, tmp_path / "run", "epochs=12", "batch_size=8")
+    result = trained(head, world, tmp_path / "run", "epochs=12", "batch_size=8")
     report = score_store(tmp_path / "run" / "test.zarr", Question())
     assert (report.protocol, report.missing) == ("video-map", ())
-    assert watcher["val"]["protocol"] == "video-map"
+    assert result["val"]["protocol"] == ("gap" if head == "gated" else "video-map")
     again = tmp_path / "again.zarr"
     assert predict_store(load_run(tmp_path / "run"), [world[0]], again, device=CPU) == []
     test, whole = open_store(tmp_path / "run" / "test.zarr")["scores"], open_store(again)["scores"]
@@ -91,3 +91,20 @@ def test_asf_knows_which_classes_go_together_in_training(world: tuple[ZarrStore,
             expected[j, k] = (of_j[:, k] == 1).mean()
     np.testing.assert_allclose(run.model.head.correlate.cooccurrence_CC.numpy(), expected, atol=1e-6)
     assert not np.allclose(expected, cooccurrence(torch.zeros(1, 3)).numpy())
+
+
+def test_gated_works_from_pictures_alone_and_says_when_sound_is_missing(
+    world: tuple[ZarrStore, Labels], tmp_path: Path
+) -> None:
+    features, labels = planted(videos=40, rows=12)
+    silent = write_store(
+        tmp_path / "s.zarr", {"cnn.rgb.frame": features}, specs={"cnn.rgb.frame": SPECS["cnn.rgb.frame"]}
+    )
+    with pytest.raises(HeadError, match="gated needs a set of frame rows for audio"):
+        trained("gated", (silent, labels), tmp_path / "both", "epochs=1")
+    trained("gated", (silent, labels), tmp_path / "silent", "epochs=1", "modalities=visual")
+    trained("gated", world, tmp_path / "chosen", "epochs=1", "modalities=audio")
+    config = load_run(tmp_path / "chosen").config
+    assert [entry["set"] for entry in config.features] == ["mel.audio.frame"]
+    assert (config.options["num_visual"], config.options["num_audio"]) == (0, 8)
+    assert score_store(tmp_path / "silent" / "test.zarr", Question()).missing == ()
