@@ -69,6 +69,13 @@ class Asf(Head):
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
     config_class: ClassVar[type[AsfConfig]] = AsfConfig
+    paper: ClassVar[str] = (
+        "Zhang et al., Multi-Label Activity Recognition using Activity-specific Features and Activity Correlations, "
+        "CVPR 2021"
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "Charades, CSN-152": {"num_features": 2048, "num_classes": 157}
+    }
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "sgd",
         "lr": 3.5e-2,

@@ -91,6 +91,9 @@ class Stan(Head):
     roles: ClassVar[tuple[str, ...]] = ("spatial", "temporal")
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.SCENE})
     config_class: ClassVar[type[StanConfig]] = StanConfig
+    paper: ClassVar[str] = (
+        "Fish, Weinbren and Gilbert, Two-Stream Transformer Architecture for Long Form Video Understanding, BMVC 2022"
+    )
     recipe: ClassVar[Mapping[str, Any]] = {"optimizer": "adamw", "lr": 5e-6, "weight_decay": 0.09, "batch_size": 2}
 
     @classmethod

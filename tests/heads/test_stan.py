@@ -662,8 +662,8 @@ def right_after_training(**options: object) -> tuple[float, float]:
     torch.manual_seed(22)
     sizes = {"num_classes": 2, "embed": 32, "ffn": 32, "num_layers": 2, "dropout": 0.0}
     head = Stan(small(**{**sizes, **options}))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.01)
-    for step in range(120):
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.01)
+    for step in range(300):
         batch = planted(64, seed=step)
         loss = head.loss(head(batch), batch)
         optimizer.zero_grad()
