@@ -70,6 +70,7 @@ class Head(nn.Module, ABC):
     name: ClassVar[str]
     level: ClassVar[Literal["row", "video"]]
     roles: ClassVar[tuple[str, ...]] = ("x",)  # the first one's rows are the time grid
+    equal_times: ClassVar[bool] = False  # whether the rows of all roles must stand for the same times
     accepts: ClassVar[frozenset[Granularity]]
     config_class: ClassVar[type[Any]]
     paper: ClassVar[str] = "a baseline"  # authors, title, venue and year

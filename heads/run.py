@@ -31,7 +31,7 @@ from heads.checkpoint import (
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, full_config
 from heads.score_store import write_scores
-from heads.sources import Source, choose_sources, find_sources
+from heads.sources import Source, choose_sources, find_sources, require_equal_times
 from heads.train import SELECTION, Observer, Training
 from heads.windows import Windows, role_shapes
 from stores import disk
@@ -106,6 +106,7 @@ def plan_run(
             f"no video to train on: {labelled} of the {len(grid)} videos in {grid.name} have labels, "
             "and none of them falls to train. Check ids with 'vl ls', or give --train-list."
         )
+    require_equal_times(kind, sources, (video for videos in split.values() for video in videos))
     if kind.level == "row":
         longest = max(grid.entry(video).num_rows for video in split["train"])
         training = replace(training, window=min(training.window, longest))

@@ -16,7 +16,7 @@ import torch
 from heads.checkpoint import Run
 from heads.head import HeadError
 from heads.predict import Reading, score_videos
-from heads.sources import find_sources
+from heads.sources import find_sources, require_equal_times
 from heads.windows import Windows
 from stores import disk
 from stores.names import printable
@@ -60,6 +60,7 @@ def predict_store(
     if unknown := [video for video in chosen if video not in grid]:
         raise HeadError(f"'{printable(unknown[0])}' has no rows in {grid.name}. 'vl ls' lists all videos.")
     scored = [video for video in chosen if grid.entry(video).num_rows]
+    require_equal_times(type(run.model.head), sources, scored)
     run.model.to(device)
     windows = Windows(sources, scored, device=device, resident=resident)
     windows.fill_missing(run.model.standardise.means)

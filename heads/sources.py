@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from heads.head import Head, HeadError
 from stores.errors import SpecMismatchError, StoreError
 from stores.labels import match_videos
@@ -101,6 +103,21 @@ def find_sources(recorded: Sequence[Mapping[str, Any]], stores: Sequence[Feature
             )
         chosen.append((str(entry["role"]), *named[name if name in same else same[0]]))
     return _joined(chosen)
+
+
+def require_equal_times(head: type[Head], sources: Sequence[Source], videos: Iterable[str]) -> None:
+    """HeadError if the head wants the rows of all roles to stand for the same times, and those of a video do not."""
+    if not head.equal_times:
+        return
+    grid = sources[0]
+    for video in videos:
+        for source in sources[1:]:
+            name = source.ids.get(video)
+            if name is not None and not np.array_equal(grid.features.times(video), source.features.times(name)):
+                raise HeadError(
+                    f"{head.name} joins rows one by one, and '{printable(video)}' has other times in "
+                    f"{source.features.name} than in {grid.features.name}. Extract both with the same scenes."
+                )
 
 
 def _by_name(stores: Sequence[FeatureStore]) -> dict[str, tuple[FeatureStore, FeatureSet]]:

@@ -44,8 +44,8 @@ CLASSIFIER = (512, 128)  # hidden layers of h
 class StanConfig:
     """Sizes, and the alternatives of the paper's Tables 1 and 4; `--set` changes all but the first three."""
 
-    num_spatial: int  # D of the scenes' central frames
-    num_temporal: int  # D of the scenes' clips
+    num_spatial: int  # D of the scenes' central frames; 0 where streams is temporal
+    num_temporal: int  # D of the scenes' clips; 0 where streams is spatial
     num_classes: int  # C
     embed: int = 896  # E
     num_layers: int = 4
@@ -62,8 +62,9 @@ class StanConfig:
     truncate_scenes: bool = False  # it loses those after max_scenes instead
 
     def __post_init__(self) -> None:
-        sizes = (self.num_spatial, self.num_temporal, self.num_classes, self.embed, self.num_heads, self.ffn)
-        if min(sizes) < 1 or not 1 <= self.num_layers <= 1000:
+        widths = {"spatial": self.num_spatial, "temporal": self.num_temporal}
+        read = [width for role, width in widths.items() if self.streams in ("both", role)]
+        if min(*read, self.num_classes, self.embed, self.num_heads, self.ffn) < 1 or not 1 <= self.num_layers <= 1000:
             raise HeadError(f"stan needs positive sizes and 1 to 1000 layers, not {self}.")
         if self.embed % self.num_heads:
             raise HeadError(f"embed {self.embed} does not divide among {self.num_heads} heads.")
@@ -89,12 +90,19 @@ class Stan(Head):
     name: ClassVar[str] = "stan"
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("spatial", "temporal")
+    equal_times: ClassVar[bool] = True
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.SCENE})
     config_class: ClassVar[type[StanConfig]] = StanConfig
     paper: ClassVar[str] = (
         "Fish, Weinbren and Gilbert, Two-Stream Transformer Architecture for Long Form Video Understanding, BMVC 2022"
     )
     recipe: ClassVar[Mapping[str, Any]] = {"optimizer": "adamw", "lr": 5e-6, "weight_decay": 0.09, "batch_size": 2}
+
+    @classmethod
+    def roles_for(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Both streams, or the one that `streams` names."""
+        streams = options.get("streams", "both")
+        return cls.roles if streams == "both" else (streams,)
 
     @classmethod
     def role_of(cls, spec: FeatureSpec) -> str | None:

@@ -108,3 +108,21 @@ def test_gated_works_from_pictures_alone_and_says_when_sound_is_missing(
     assert [entry["set"] for entry in config.features] == ["mel.audio.frame"]
     assert (config.options["num_visual"], config.options["num_audio"]) == (0, 8)
     assert score_store(tmp_path / "silent" / "test.zarr", Question()).missing == ()
+
+
+def test_stan_reads_one_stream_alone_and_refuses_scenes_that_differ(
+    world: tuple[ZarrStore, Labels], tmp_path: Path
+) -> None:
+    features, labels = planted(videos=40, rows=12)
+    one = write_store(tmp_path / "one.zarr", {"cnn.rgb.scene": features}, specs=SPECS)
+    with pytest.raises(HeadError, match="stan needs a set of scene rows for temporal"):
+        trained("stan", (one, labels), tmp_path / "both", "epochs=1")
+    trained("stan", (one, labels), tmp_path / "one", "epochs=1", "streams=spatial")
+    assert score_store(tmp_path / "one" / "test.zarr", Question()).missing == ()
+    sets = {"cnn.rgb.scene": features, "clips.rgb.scene": features}
+    other = write_store(tmp_path / "other.zarr", sets, specs=SPECS, rates={"clips.rgb.scene": 4.0})
+    with pytest.raises(HeadError, match=r"'v00\.mp4' has other times in clips\.rgb\.scene than in cnn"):
+        trained("stan", (other, labels), tmp_path / "differ", "epochs=1")
+    trained("stan", world, tmp_path / "equal", "epochs=1")
+    with pytest.raises(HeadError, match=r"has other times in clips\.rgb\.scene"):
+        predict_store(load_run(tmp_path / "equal"), [other], tmp_path / "p.zarr", device=CPU)
