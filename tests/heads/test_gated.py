@@ -655,7 +655,14 @@ def test_training_is_the_papers() -> None:
     options, training = split_settings(Gated, ["variant=share", "width=none", "modalities=visual"])
     assert options == {"variant": "share", "width": None, "modalities": "visual"}
     assert training == TrainOptions(
-        optimizer="adam", lr=2e-4, weight_decay=0.0, schedule="none", batch_size=64, patience=5
+        optimizer="adam",
+        lr=2e-4,
+        weight_decay=0.0,
+        schedule="plateau",
+        plateau_patience=3,
+        select="gap",
+        batch_size=64,
+        patience=5,
     )
 
 
