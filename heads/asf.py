@@ -21,6 +21,7 @@ training videos.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heads.head import Batch, Head, HeadError, Scores
+from heads.layers import at_least_float32, mean_log_odds
 from heads.loss import binary_cross_entropy, known_labels
 from stores.spec import Granularity
 
@@ -90,7 +91,6 @@ class Asf(Head):
     def __init__(self, config: AsfConfig) -> None:
         super().__init__()
         self.config = config
-        self.keep_maps = False  # True: scores carry the attention
         self.observe = Observations(config) if config.activity_specific else None
         self.share = None if config.activity_specific else GroupLinear(config.num_features, config.embed, config.groups)
         self.activity_CE = nn.Parameter(torch.randn(config.num_classes, config.embed))
@@ -100,20 +100,31 @@ class Asf(Head):
         self.second = nn.Linear(config.embed, 1) if config.correlation else None  # theta: of its correlated ones
 
     def forward(self, batch: Batch) -> Scores:
-        """(B, C) logits; `earlier` are those that are trained: of own features, and of correlated ones.
+        """(B, C) logits; `earlier` are those that are trained: of own features, and of correlated ones."""
+        scores, _ = self._scores(batch)
+        return scores
 
-        With `keep_maps`, `maps` has observation (B, K, T, H, W), class (B, C, K) and correlation (B, C, C).
+    def attention(self, batch: Batch) -> Scores:
+        """The scores of `forward`, with `maps`: where observations look, and what classes take from where.
+
+        Returns:
+            Maps `observation` (B, K, T, H, W), `class` (B, C, K) and `correlation` (B, C, C), those that the
+            ablations leave.
         """
+        scores, maps = self._scores(batch)
+        return dataclasses.replace(scores, maps=maps)
+
+    def _scores(self, batch: Batch) -> tuple[Scores, dict[str, Tensor]]:
         x_BTHWD, mask_BT = batch.features["map"], batch.mask["map"]
         own_BCE, maps = self.activity_features(x_BTHWD, mask_BT)
         z_BC = self.first(self.dropout(own_BCE)).squeeze(-1)
         if self.correlate is None or self.second is None:
-            return Scores(z_BC, earlier=(z_BC,), maps=maps if self.keep_maps else {})
+            return Scores(z_BC, earlier=(z_BC,)), maps
         correlation_BCC = self.correlate(own_BCE)
         correlated_BCE = correlation_BCC @ own_BCE.to(correlation_BCC.dtype)
         other_BC = self.second(self.dropout(correlated_BCE)).squeeze(-1)
         maps["correlation"] = correlation_BCC
-        return Scores(mean_log_odds(z_BC, other_BC), earlier=(z_BC, other_BC), maps=maps if self.keep_maps else {})
+        return Scores(mean_log_odds(z_BC, other_BC), earlier=(z_BC, other_BC)), maps
 
     def activity_features(self, x_BTHWD: Tensor, mask_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Every class's own features (B, C, E), equation 1, and the attention that made them."""
@@ -205,21 +216,10 @@ def grouped(x: Tensor, groups: int) -> Tensor:
 
 def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Over the last axis, in float32 or wider; 0 where the mask is False, all alike where it is all False."""
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = at_least_float32(scores)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(-1)
-
-
-def mean_log_odds(a: Tensor, b: Tensor) -> Tensor:
-    """The logit of the mean of two logits' probabilities, in float32 or wider; exact however sure they are.
-
-    >>> mean_log_odds(torch.tensor(200.0), torch.tensor(200.0)).item()
-    200.0
-    """
-    a, b = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (a, b))
-    yes = torch.logaddexp(functional.logsigmoid(a), functional.logsigmoid(b))
-    return yes - torch.logaddexp(functional.logsigmoid(-a), functional.logsigmoid(-b))
 
 
 def cooccurrence(labels_VC: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heads.gated_masks import Kind, LocalMask, Variant, local_masks, stacked
 from heads.head import Batch, Head, HeadError, Scores
+from heads.layers import at_least_float32
 from stores.spec import FeatureSpec, Granularity
 
 MAP_ELEMENTS = 2**24  # gated attention maps hold no more numbers at once: 64 MiB each in float32
@@ -257,12 +258,12 @@ class GateAtt(Attention):
 
     def mixed(self, q_BMRE: Tensor, k_BMTE: Tensor, v_BMTE: Tensor, seen: Seen, gates: tuple[Tensor, Tensor]) -> Tensor:
         """(B, M, R, E) what some of the queries see through the mixed map; both maps come from one product."""
-        scores_BMRT = in_float32((q_BMRE / math.sqrt(q_BMRE.shape[-1])) @ k_BMTE.transpose(-1, -2))
+        scores_BMRT = at_least_float32((q_BMRE / math.sqrt(q_BMRE.shape[-1])) @ k_BMTE.transpose(-1, -2))
         global_BMRT, local_BMRT = (
             (scores_BMRT if allowed is None else scores_BMRT.masked_fill(~allowed, -torch.inf)).softmax(-1)
             for allowed in seen
         )
-        gate_BMRT = torch.sigmoid(in_float32(global_BMRT @ gates[0] - local_BMRT @ gates[1]))
+        gate_BMRT = torch.sigmoid(at_least_float32(global_BMRT @ gates[0] - local_BMRT @ gates[1]))
         map_BMRT = local_BMRT + gate_BMRT * (global_BMRT - local_BMRT)
         return functional.dropout(map_BMRT, self.share_dropped) @ v_BMTE
 
@@ -284,7 +285,7 @@ class GateOp(Attention):
         """(B, T, D) to the same."""
         heads = self.split(x_BTD)
         global_BTD, local_BTD = (joined(self.attend(*heads, allowed)) for allowed in seen)
-        gate_BTD = torch.sigmoid(in_float32(self.gate_global(global_BTD) - self.gate_local(local_BTD)))
+        gate_BTD = torch.sigmoid(at_least_float32(self.gate_global(global_BTD) - self.gate_local(local_BTD)))
         y_local_BTD: Tensor = self.out_local(local_BTD)
         mixed_BTD: Tensor = y_local_BTD + gate_BTD * (self.out(global_BTD) - y_local_BTD)
         return mixed_BTD
@@ -318,8 +319,3 @@ class Block(nn.Module):
 def joined(o_BMTE: Tensor) -> Tensor:
     """(B, T, D): the heads' outputs side by side."""
     return o_BMTE.transpose(1, 2).flatten(2)
-
-
-def in_float32(x: Tensor) -> Tensor:
-    """In float32 at least: halves lose too much in a softmax or a gate."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

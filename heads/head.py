@@ -92,6 +92,11 @@ class Head(nn.Module, ABC):
     def forward(self, batch: Batch) -> Scores:
         """Logits for every row (level row) or window (level video); padded rows change nothing."""
 
+    def attention(self, batch: Batch) -> Scores:
+        """The scores of `forward`, with `maps` of what was looked at; a head that has none to show gives none."""
+        scores: Scores = self(batch)
+        return scores
+
     def learn_labels(self, labels_VC: Tensor) -> None:
         """Take what the head wants of the training videos' labels (0, 1, -1), once, before training: here nothing."""
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.head import Batch, Head, HeadError, Scores
+from heads.layers import ClassifierPerClass, position_code
 from stores.spec import Granularity
 
 MAX_SEQUENCES = 65_535  # a CUDA grid has no more blocks along one side
@@ -77,10 +78,10 @@ class Mlad(Head):
         self.dropout = nn.Dropout(config.dropout)
         self.embed = nn.Linear(config.num_features, config.num_classes * config.embed)
         self.layers = nn.ModuleList(MladLayer(config) for _ in range(config.num_layers))
-        self.last = ClassifierPerClass(config.num_classes, config.embed)
+        self.last = ClassifierPerClass(config.num_classes, config.embed, math.sqrt(6 / config.embed))
         self.first: ClassifierPerClass | None = None
         if config.initial_loss and config.num_layers:
-            self.first = ClassifierPerClass(config.num_classes, config.embed)
+            self.first = ClassifierPerClass(config.num_classes, config.embed, math.sqrt(6 / config.embed))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight)
@@ -173,29 +174,3 @@ def attend(q_BSLE: Tensor, k_BSLE: Tensor, v_BSLE: Tensor, mask: Tensor | None, 
             functional.scaled_dot_product_attention(q_BSLE[part], k_BSLE[part], v_BSLE[part], allowed, dropout)
         )
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class ClassifierPerClass(nn.Module):
-    """One linear map from embedding to logit for each class, none shared."""
-
-    def __init__(self, num_classes: int, embed: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_classes, embed))
-        self.bias = nn.Parameter(torch.empty(num_classes))
-        nn.init.kaiming_uniform_(self.weight)
-        bound = 1 / math.sqrt(embed)  # nn.Linear's default
-        nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x_BNCE: Tensor) -> Tensor:
-        """(B, N, C, E) to logits (B, N, C)."""
-        return torch.einsum("bnce,ce->bnc", x_BNCE, self.weight) + self.bias
-
-
-def position_code(rows: int, width: int, device: torch.device) -> Tensor:
-    """(rows, width) sinusoids of wavelengths 2 pi to 10000 x 2 pi: sines in even columns, cosines in odd ones.
-
-    Source: Vaswani et al., "Attention Is All You Need", section 3.5.
-    """
-    rate_H = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000.0) / width))
-    angle_NH = torch.arange(rows, device=device)[:, None] * rate_H
-    return torch.stack((angle_NH.sin(), angle_NH.cos()), dim=-1).flatten(1)[:, :width]

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.head import Batch, Head, HeadError, Scores
+from heads.layers import at_least_float32, mean_log_odds
 from heads.loss import binary_cross_entropy, known_labels
-from heads.stan_streams import STREAMS, at_least_float32
+from heads.stan_streams import STREAMS
 from stores.names import printable
 from stores.spec import FeatureSpec, Granularity
 
@@ -130,15 +131,23 @@ class Stan(Head):
         else:
             self.classify = nn.Linear(config.embed, config.num_classes)
 
-    def forward(self, batch: Batch, maps: bool = False) -> Scores:
+    def forward(self, batch: Batch) -> Scores:
         """(B, C) logits; `earlier` are the three classifiers' logits where `fusion` is distillation.
-
-        Args:
-            maps: give for each stream of the transformer (B, layers, heads, V + S): how its class token attends.
 
         Raises:
             HeadError: a video has more than `max_scenes` scenes and `truncate_scenes` is off.
         """
+        return self._scores(batch, maps=False)
+
+    def attention(self, batch: Batch) -> Scores:
+        """The scores of `forward`, with `maps`: for each stream of the transformer how its class token attends.
+
+        Returns:
+            Maps `spatial` and `temporal` (B, layers, heads, V + S), V class tokens before the scenes.
+        """
+        return self._scores(batch, maps=True)
+
+    def _scores(self, batch: Batch, *, maps: bool) -> Scores:
         found: dict[str, list[Tensor]] = {role: [] for role in self.streams} if maps else {}
         vectors_BVE = [
             stream(*self._scenes(batch, role), maps=found.get(role)) for role, stream in self.streams.items()
@@ -221,10 +230,7 @@ class DistillingClassifiers(nn.Module):
         """(B, 2, E) and (B, 1, E) to the logits (B, C) of the student's mean probability, and those of each part."""
         student_BC = self.student(spatial_BVE[:, 0])
         taught_BC = self.taught(spatial_BVE[:, 1])
-        parts = [at_least_float32(student_BC), at_least_float32(taught_BC)]
-        yes_BC = torch.logaddexp(*(functional.logsigmoid(part) for part in parts))
-        no_BC = torch.logaddexp(*(functional.logsigmoid(-part) for part in parts))
-        return yes_BC - no_BC, (student_BC, taught_BC, self.teacher(temporal_BVE[:, 0]))
+        return mean_log_odds(student_BC, taught_BC), (student_BC, taught_BC, self.teacher(temporal_BVE[:, 0]))
 
 
 def _perceptron(*widths: int) -> nn.Sequential:

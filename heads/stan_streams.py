@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads.mlad import attend, position_code
+from heads.layers import at_least_float32, position_code
+from heads.mlad import attend
 
 if TYPE_CHECKING:  # stan.py builds these
     from heads.stan import StanConfig
@@ -135,8 +136,3 @@ class LstmStream(Stream):
 
 
 STREAMS: Mapping[str, type[Stream]] = {"lstm": LstmStream, "mean": MeanStream, "transformer": TransformerStream}
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """For norms and softmax under autocast: bfloat16 becomes float32, float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from heads.head import Batch, Head, HeadError, Scores
+from heads.layers import ClassifierPerClass, at_least_float32
 from heads.loss import known_labels
 from stores.spec import Granularity
 
@@ -93,7 +94,8 @@ class Stld(Head):
         self.first = nn.Linear(config.hidden, config.num_classes)
         self.spatial = Branch(config) if config.branches != "temporal" else None
         self.temporal = Branch(config) if config.branches != "spatial" else None
-        self.last = ClassifierPerClass(config.num_classes, config.hidden * (2 if config.branches == "both" else 1))
+        width = config.hidden * (2 if config.branches == "both" else 1)
+        self.last = ClassifierPerClass(config.num_classes, width, 1 / math.sqrt(width))
 
     def forward(self, batch: Batch) -> Scores:
         """(B, C) logits; every window has a real row."""
@@ -202,20 +204,6 @@ class StldLayer(nn.Module):
         return Seen(self.norm3(e_BCD + self.dropout(self.linear2(wide))), labels_BCC, memory_BCL)
 
 
-class ClassifierPerClass(nn.Module):
-    """One linear map from embedding to logit for each class (equation 5), none shared."""
-
-    def __init__(self, num_classes: int, width: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt(width)
-        self.weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(num_classes).uniform_(-bound, bound))
-
-    def forward(self, e_BCE: Tensor) -> Tensor:
-        """(B, C, D or 2 D) to logits (B, C)."""
-        return (e_BCE * self.weight).sum(-1) + self.bias
-
-
 def asymmetric_loss(
     logits: Tensor, labels: Tensor, known: Tensor, gammas: tuple[float, float], margin: float
 ) -> Tensor:
@@ -232,7 +220,7 @@ def asymmetric_loss(
     >>> float(asymmetric_loss(half, torch.ones(1), torch.ones(1), (0.0, 0.0), 0.0))  # log 2
     0.6931471824645996
     """
-    p = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+    p = torch.sigmoid(at_least_float32(logits))
     shifted = (p - margin).clamp(min=0)
     positive = at_least(1 - p) ** gammas[0] * at_least(p).log()
     negative = at_least(shifted) ** gammas[1] * at_least(1 - shifted).log()

@@ -52,8 +52,15 @@ def test_memory_that_layers_free_is_used_again() -> None:
 
 
 def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    asked: list[None] = []
+
+    class Library:  # without mallopt
+        def __init__(self, name: None) -> None:
+            asked.append(name)
+
+    monkeypatch.setattr("ctypes.CDLL", Library)
     keep_freed_memory()
+    assert asked == [None]
 
 
 @pytest.mark.parametrize("taken", [0, 1])

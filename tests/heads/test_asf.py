@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from heads.asf import Asf, AsfConfig, cooccurrence, mean_log_odds
+from heads.asf import Asf, AsfConfig, cooccurrence
 from heads.head import Batch, HeadError
+from heads.layers import mean_log_odds
 from heads.metrics import video_map
 from heads.options import TrainOptions, full_config, split_settings
 
@@ -272,9 +273,8 @@ def test_loss_is_of_both_outputs_where_the_label_is_known() -> None:
 def test_dropout_stands_before_the_classifiers_alone() -> None:
     torch.manual_seed(8)
     head = small(dropout=0.5)
-    head.keep_maps = True
     batch = batch_of(torch.randn(2, 3, 2, 2, 12))
-    training, evaluation = head.train()(batch), head.eval()(batch)
+    training, evaluation = head.train().attention(batch), head.eval().attention(batch)
     for name, attention in evaluation.maps.items():
         torch.testing.assert_close(training.maps[name], attention)
     for noisy, plain in zip(training.earlier, evaluation.earlier, strict=True):
@@ -286,8 +286,7 @@ def test_attention_comes_on_request_and_sees_real_steps_alone() -> None:
     head = small().eval()
     batch = batch_of(torch.randn(2, 3, 2, 4, 12), torch.tensor([[True, True, True], [True, False, False]]))
     assert head(batch).maps == {}
-    head.keep_maps = True
-    maps = head(batch).maps
+    maps = head.attention(batch).maps
     shapes = {name: tuple(attention.shape) for name, attention in maps.items()}
     assert shapes == {"observation": (2, 6, 3, 2, 4), "class": (2, 5, 6), "correlation": (2, 5, 5)}
     assert maps["observation"][1, :, 1:].abs().max() == 0
@@ -304,11 +303,10 @@ def test_video_without_a_real_step_has_finite_scores() -> None:
 def test_half_precision_keeps_attention_and_scores_in_float32() -> None:
     torch.manual_seed(10)
     head = small()
-    head.keep_maps = True
     batch = batch_of(torch.randn(2, 3, 2, 2, 12), labels=torch.ones(2, 5, dtype=torch.int8))
     plain = head(batch)
     with torch.autocast("cpu", torch.bfloat16):
-        half = head(batch)
+        half = head.attention(batch)
     assert {attention.dtype for attention in half.maps.values()} == {torch.float32}
     torch.testing.assert_close(half.probabilities(), plain.probabilities(), atol=0.03, rtol=0)
     loss = head.loss(half, batch)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from heads import mlad
 from heads.head import Batch, HeadError
-from heads.mlad import Branch, Mlad, MladConfig, MladLayer, position_code
+from heads.layers import position_code
+from heads.mlad import Branch, Mlad, MladConfig, MladLayer
 
 
 def count(module: nn.Module) -> int:

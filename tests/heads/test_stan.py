@@ -409,7 +409,7 @@ def test_maps_are_shares_of_the_real_scenes() -> None:
     torch.manual_seed(13)
     head = Stan(small()).eval()
     batch = batch_of()
-    scores = head(batch, maps=True)
+    scores = head.attention(batch)
     assert torch.equal(scores.logits, head(batch).logits)
     assert head(batch).maps == {}
     for role in ("spatial", "temporal"):
@@ -417,7 +417,7 @@ def test_maps_are_shares_of_the_real_scenes() -> None:
         torch.testing.assert_close(scores.maps[role].sum(-1), torch.ones(2, 2, 2))
         assert not scores.maps[role][1, :, :, 4:].any()  # the second video has three scenes
         assert (scores.maps[role][0] > 0).all()
-    assert Stan(small(aggregation="mean"))(batch, maps=True).maps == {}
+    assert Stan(small(aggregation="mean")).attention(batch).maps == {}
 
 
 def test_maps_are_the_weights_of_pytorchs_attention() -> None:

@@ -293,7 +293,12 @@ def test_two_writers_who_disagree_are_reported_by_every_reader(tmp_path: Path) -
 
 def test_weights_of_another_name_and_equal_digest_are_the_same_set(tmp_path: Path) -> None:
     one_set(tmp_path / "s.zarr")
-    ZarrWriter(tmp_path / "s.zarr", {"clip": FeatureSpec(**{**CLIP.__dict__, "weights": "another name"})})
+    before = list(ZarrStore(tmp_path / "s.zarr")["clip"])
+    with ZarrWriter(
+        tmp_path / "s.zarr", {"clip": FeatureSpec(**{**CLIP.__dict__, "weights": "another name"})}
+    ) as writer:
+        put(writer, "another", {"clip": rows_of(CLIP, 2)})
+    assert list(ZarrStore(tmp_path / "s.zarr")["clip"]) == sorted([*before, "another"])
 
 
 # ---- what a writer refuses
