@@ -47,14 +47,20 @@ def videos_of(writer: int) -> dict[str, Rows]:
     return shared | {f"own-{writer}-{i}": rows_of(CLIP, 3, 1000 * writer + 500 + i) for i in range(OWN)}
 
 
-def write_all(store: Path, number: int) -> None:
-    """All videos of one writer, each in a commit of its own; every writer begins at another place."""
+def write_all(store: Path, number: int, enough: Event) -> None:
+    """All videos of one writer, each in a commit of its own, again and again until it is enough.
+
+    Every writer begins at another place.
+    """
     videos = list(videos_of(number).items())
     begin = number * len(videos) // 4
     with ZarrWriter(store, {"clip": CLIP}, group_videos=1) as writer:
-        for video, rows in [*videos[begin:], *videos[:begin]]:
-            put(writer, video, {"clip": rows})
-            time.sleep(0.01)  # others come in between
+        done = False
+        while not done:
+            done = enough.is_set()
+            for video, rows in [*videos[begin:], *videos[:begin]]:
+                put(writer, video, {"clip": rows})
+                time.sleep(0.01)  # others come in between
 
 
 def compact_until(store: Path, stop: Event) -> None:
