@@ -8,7 +8,7 @@ from typing import Any
 
 from heads.metrics_bootstrap import RESAMPLES, Interval, two_sided_p
 from heads.protocols import ScoringError
-from heads.report import Report, interval_dict, number
+from heads.report import Report, interval_dict, number, with_interval
 from heads.scoring import Question, Scored, draw, scored
 from stores.names import printable
 
@@ -56,7 +56,7 @@ def compare_stores(one: Path, other: Path, question: Question) -> Comparison:
     of_first, of_second, of_both = (
         Interval.of(values, len(order)) for values in (first_R, second_R, first_R - second_R)
     )
-    reports = replace(first.report, interval=of_first), replace(second.report, interval=of_second)
+    reports = with_interval(first.report, of_first), with_interval(second.report, of_second)
     return Comparison(reports, of_both, two_sided_p(first_R - second_R))
 
 

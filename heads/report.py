@@ -64,6 +64,16 @@ class Report:
         }
 
 
+def with_interval(report: Report, interval: Interval) -> Report:
+    """The report with its bootstrap, and a warning where the replicates lie beside the score."""
+    beside = not interval.low <= report.score <= interval.high
+    lost = (
+        "the score lies outside its interval: classes or pairs of few videos leave many replicates, or repeat in them"
+    )
+    warnings = (*report.warnings, lost) if beside and not np.isnan(report.score) else report.warnings
+    return dataclasses.replace(report, interval=interval, warnings=warnings)
+
+
 def interval_dict(interval: Interval | None) -> dict[str, Any] | None:
     """As JSON types."""
     if interval is None:

@@ -21,7 +21,7 @@ from heads.answers import label_columns, read_answers, score_set, window_set, wi
 from heads.metrics_bootstrap import Counts, Interval, draw_videos
 from heads.metrics_conditional import Window
 from heads.protocols import PROTOCOLS, Answers, Protocol, ScoringError, conditional
-from heads.report import Report, number
+from heads.report import Report, number, with_interval
 from stores import open_store
 from stores.label_files import SUBSETS, read_labels
 from stores.labels import Boundary, LabelAt, Labels, match_videos
@@ -150,9 +150,6 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Scored:
     table_NC, labels_NC = answers.pooled
     _require_fit(name, protocol, table_NC, labels_NC)
     values = protocol.measure(answers)
-    interval = None
-    if question.resamples:
-        interval = Interval.of(protocol.resample(answers, draw(answers, question)), len(answers.videos))
     report = Report(
         path=path,
         protocol=name,
@@ -170,8 +167,10 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Scored:
         average_precision=tuple(number(value) for value in answers.average_precision),
         random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
         warnings=(*_seen_in_training(split, prediction), *_constant(table_NC, answers.classes)),
-        interval=interval,
     )
+    if question.resamples:
+        values_R = protocol.resample(answers, draw(answers, question))
+        report = with_interval(report, Interval.of(values_R, len(answers.videos)))
     return Scored(report, protocol, answers)
 
 

@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cli.main import run as vl
-from heads import metrics
+from heads import metrics, scoring
+from heads.metrics_bootstrap import Interval
 from heads.protocols import PROTOCOLS
+from heads.report import with_interval
 from stores.labels import Labels, VideoLabels
 from stores.spec import FeatureSpec, Granularity, Rows
 from stores.zarr_store import ZarrWriter
@@ -279,6 +281,14 @@ def test_a_bootstrap_prints_the_interval_of_the_score_and_its_ground(said: Said)
     assert report(said, "p.zarr", "--bootstrap", "200", "--bootstrap-seed", "1")["interval"] != interval
     assert report(said, "p.zarr")["interval"] is None
     assert report(said, "p.zarr")["score"] == found["score"]
+
+
+def test_a_score_outside_its_own_interval_is_warned_of(said: Said) -> None:
+    predicted_many(Path("p.zarr"), noise=1.0, seed=0)
+    found = scoring.score_store(Path("p.zarr"), scoring.Question())
+    for low, high, warned in ((found.score, 1.0, 0), (0.0, found.score, 0), (0.0, 0.01, 1), (0.99, 1.0, 1)):
+        warnings = with_interval(found, Interval(low, high, 10, 12)).warnings
+        assert ["outside its interval" in warning for warning in warnings] == [True] * warned
 
 
 def test_two_runs_are_compared_on_the_same_draws(said: Said) -> None:
