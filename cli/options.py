@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from stores.errors import VlError
+from stores.names import printable
 
 T = TypeVar("T")
 
@@ -17,6 +18,14 @@ class OptionError(VlError):
 def split(text: str) -> tuple[str, ...]:
     """The words of a comma-separated option."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def whole_numbers(option: str, text: str | None) -> tuple[int, ...]:
+    """Different numbers from 0 on, as `0,5,10`; none if the option is not given."""
+    words = split(text or "")
+    if text is not None and not (words and all(word.isdecimal() for word in words) and len({*words}) == len(words)):
+        raise OptionError(f"{option} takes different whole numbers from 0 on, as 0,5,10, not '{printable(text)}'.")
+    return tuple(int(word) for word in words)
 
 
 def per_name(option: str, values: Iterable[str], names: Iterable[str], convert: Callable[[str], T]) -> dict[str, T]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import OptionError
+from cli.options import OptionError, whole_numbers
 from stores.names import printable
 
 if TYPE_CHECKING:
-    from heads.protocols import Report
+    from heads.comparison import Comparison
+    from heads.metrics_bootstrap import Interval
+    from heads.report import Report
 
 RUNS = Path("runs")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
@@ -44,16 +46,45 @@ def score(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score the videos that have scores, and say how many.")
     ] = False,
+    tau: Annotated[
+        str | None, typer.Option(help="Rows of the action-conditional window, as 0,5,10,20,40.", show_default="0")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples of the videos for a 95 % interval of the score; 1000 is usual.")
+    ] = 0,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the draws of videos.")] = 0,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another run or store: is the difference of the two luck with the videos?")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Score predictions under a named protocol; of several also mean and deviation."""
     from heads.scoring import Question, find_scores, label_options, newest_run, score_store
 
     paths = [find_scores(target, split) for target in targets or [newest_run(RUNS)]]
+    if compare is not None and (len(paths) > 1 or per_class is not None):
+        raise OptionError("--compare sets one run or store against another, without --per-class. Give one of each.")
     if len(paths) > 1 and per_class is not None:
         raise OptionError("--per-class writes the classes of one store of scores. Score them one by one.")
     at, edge = label_options(label_at, boundary)
-    question = Question(labels, classes, split, protocol, at, edge, allow_missing)
+    question = Question(
+        labels,
+        classes,
+        split,
+        protocol,
+        at,
+        edge,
+        allow_missing,
+        whole_numbers("--tau", tau),
+        bootstrap,
+        bootstrap_seed,
+    )
+    if compare is not None:
+        from heads.comparison import compare_stores
+
+        found = compare_stores(paths[0], find_scores(compare, split), question)
+        typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else comparison_text(found))
+        return
     reports = [score_store(path, question) for path in paths]
     if per_class is not None:
         from stores import disk
@@ -112,11 +143,31 @@ def text(report: Report) -> str:
         shown = ", ".join(absent[:8]) + (" ..." if len(absent) > 8 else "")
         lines.append(f"classes without positives, in no mean: {shown}")
     lines += [f"warning: {warning}" for warning in report.warnings]
-    for name, value in report.values.items():
-        lines.append(f"{name:10} {value if isinstance(value, int) else format(value, '.4f')}")
+    width = max(10, *map(len, report.values))
+    for place, (name, value) in enumerate(report.values.items()):
+        sure = f" {interval_text(report.interval)}" if report.interval and not place else ""
+        lines.append(f"{name:{width}} {value if isinstance(value, int) else format(value, '.4f')}{sure}")
     if report.chance is not None:
-        lines.append(f"{'chance':10} {report.chance:.4f}  (mean share of positives: what constant scores give)")
+        lines.append(f"{'chance':{width}} {report.chance:.4f}  (mean share of positives: what constant scores give)")
     return "\n".join(lines)
+
+
+def interval_text(interval: Interval) -> str:
+    """Its ends, and what they stand on."""
+    lost = f" ({interval.undefined} without a positive left out)" if interval.undefined else ""
+    ends = f"[{interval.low:.4f}, {interval.high:.4f}]"
+    return f"{ends} 95 % over {interval.resamples} resamples of {interval.videos} videos{lost}"
+
+
+def comparison_text(found: Comparison) -> str:
+    """Both reports, and the difference of their scores."""
+    name = next(iter(found.reports[0].values))
+    lines = [
+        f"difference of {name}, the first less the second, paired bootstrap",
+        f"{name:10} {found.difference:+.4f} {interval_text(found.interval)}",
+        f"{'p':10} {found.p_value:.4f}  (two-sided)",
+    ]
+    return "\n\n".join([*map(text, found.reports), "\n".join(lines)])
 
 
 def class_table(report: Report) -> str:

@@ -92,6 +92,9 @@ def predict(
     stores: Annotated[list[Path], typer.Argument(help="Feature store; several are joined by video.")],
     head: Annotated[Path, typer.Option(help="Run of 'vl train-head'.")],
     out: Annotated[Path, typer.Option(help="Store of scores to write.")] = Path("predictions.zarr"),
+    keep_windows: Annotated[
+        bool, typer.Option("--keep-windows", help="Keep the scores of every window too, for --protocol mlad-slide.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
@@ -104,7 +107,7 @@ def predict(
     run = load_run(head)
     shout_if_random(run.config.random_weights)
     with resumable_signals():
-        empty = predict_store(run, open_all(stores), out, device=place)
+        empty = predict_store(run, open_all(stores), out, device=place, keep_windows=keep_windows)
     for video in empty:
         print_line(f"no rows to score: {video}")
     if as_json:

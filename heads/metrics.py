@@ -29,6 +29,7 @@ from heads.metrics_tagging import (
 __all__ = [
     "action_conditional",
     "action_conditional_pair",
+    "apmeter_map",
     "average_precision",
     "charades_localize_map",
     "charades_video_map",
@@ -36,6 +37,7 @@ __all__ = [
     "frame_map",
     "global_average_precision",
     "hit_at_1",
+    "mstct_25_map",
     "multilabel_metrics",
     "precision_at_equal_recall",
     "top1_accuracy",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 CHARADES_POINTS = 25  # times of each video at which Charades localisation asks
+MSTCT_ROWS = 25  # rows of each video that MS-TCT's approximation of it takes
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -116,8 +119,67 @@ def charades_video_map(scores: ArrayLike, labels: ArrayLike) -> float:
     Source: Charades_v1_classify.m.
     """
     scores_VC, labels_VC = checked(scores, labels, unknown=True)
-    unlabelled_V = ~(labels_VC == 1).any(axis=1)
-    return mean_of_known(by_class(np.where(unlabelled_V[:, None], -np.inf, scores_VC), labels_VC, "in order"))
+    return mean_of_known(by_class(unlabelled_last(scores_VC, labels_VC), labels_VC, "in order"))
+
+
+def unlabelled_last(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
+    """The (V, C) scores, with -inf for every class of a video without any action."""
+    unlabelled_V = ~(labels == 1).any(axis=1)
+    return np.where(unlabelled_V[:, None], -np.inf, scores)
+
+
+def apmeter_map(scores: ArrayLike, labels: ArrayLike) -> float:
+    """f-mAP as the `apmeter` of super-events, TGM and MS-TCT has it, for comparison with what they print.
+
+    Args:
+        scores: (N, C) any real numbers.
+        labels: (N, C) 0 or 1.
+
+    Returns:
+        Mean over all classes of the precision at each positive's rank; a class without positives counts 0. nan
+        without rows. Ties are in the order given, where the original leaves theirs to an unstable sort.
+
+    Source: apmeter.py and Evaluation.py of MS-TCT. Differs from it: float64 instead of float32.
+    """
+    scores_NC, labels_NC = checked(scores, labels)
+    if not scores_NC.size:
+        return float("nan")
+    return float(np.nan_to_num(by_class(scores_NC, labels_NC, "in order")).mean())
+
+
+def mstct_25_map(scores: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]) -> float:
+    """MS-TCT's approximation of Charades localisation: `apmeter_map` over 25 rows of every video.
+
+    Args:
+        scores: (T, C) any real numbers of each video.
+        labels: (T, C) 0 or 1 of each video.
+
+    Returns:
+        As `apmeter_map`; nan if no video has more than 25 rows, for the others are left out.
+
+    Raises:
+        ValueError: as `apmeter_map`, or the numbers of videos differ.
+
+    Source: sampled_25_inference of MS-TCT: rows 1, 1 + k, 1 + 2k, .. with k = floor(T / 25), the first 25 of them.
+    """
+    if len(scores) != len(labels):
+        raise ValueError(f"{len(scores)} videos have scores, {len(labels)} have labels")
+    tables = [checked(of_video, truth) for of_video, truth in zip(scores, labels, strict=True)]
+    chosen = [(s[rows], y[rows]) for s, y in tables if len(rows := mstct_25_rows(len(s)))]
+    if not chosen:
+        return float("nan")
+    return apmeter_map(np.concatenate([s for s, _ in chosen]), np.concatenate([y for _, y in chosen]))
+
+
+def mstct_25_rows(num_rows: int) -> NDArray[np.intp]:
+    """Indices of the 25 rows that `mstct_25_map` takes of so many; none of 25 or fewer.
+
+    >>> mstct_25_rows(51)[:3].tolist(), len(mstct_25_rows(51)), len(mstct_25_rows(25))
+    ([1, 3, 5], 25, 0)
+    """
+    if num_rows <= MSTCT_ROWS:
+        return np.arange(0)
+    return np.arange(1, num_rows, num_rows // MSTCT_ROWS)[:MSTCT_ROWS]
 
 
 def top1_accuracy(scores: ArrayLike, classes: ArrayLike) -> float:

@@ -43,8 +43,8 @@ def action_conditional(
     Raises:
         ValueError: probabilities are nan or outside [0, 1], labels are not 0 or 1, or the window is empty.
     """
-    probs_NC, labels_NC = _pooled(probs, labels)
-    given_NC = _given([np.asarray(table) for table in labels], labels_NC.shape[1], tau, window)
+    probs_NC, labels_NC = pooled_tables(probs, labels)
+    given_NC = given_rows([np.asarray(table) for table in labels], labels_NC.shape[1], tau, window)
     kinds: list[list[NDArray[np.float64]]] = [[], [], [], []]
     for j in range(labels_NC.shape[1]):
         p_NC, y_NC = probs_NC[given_NC[:, j]], labels_NC[given_NC[:, j]]
@@ -74,12 +74,15 @@ def action_conditional_pair(
     window: Window = "paper",
 ) -> float:
     """AP(c_i | c_j, tau) of one pair; nan if i is never present under the condition."""
-    probs_NC, labels_NC = _pooled(probs, labels)
-    given_N = _given([np.asarray(table) for table in labels], labels_NC.shape[1], tau, window)[:, j]
+    probs_NC, labels_NC = pooled_tables(probs, labels)
+    given_N = given_rows([np.asarray(table) for table in labels], labels_NC.shape[1], tau, window)[:, j]
     return float(average_precisions(probs_NC[given_N, i][None], labels_NC[given_N, i][None])[0])
 
 
-def _pooled(probs: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int8]]:
+def pooled_tables(
+    probs: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[np.int8]]:
+    """(N, C) probabilities and labels of all videos, checked."""
     if len(probs) != len(labels):
         raise ValueError(f"{len(probs)} videos have probabilities, {len(labels)} have labels")
     tables = [checked(p, y, probabilities=True) for p, y in zip(probs, labels, strict=True)]
@@ -90,7 +93,7 @@ def _pooled(probs: Sequence[NDArray[Any]], labels: Sequence[NDArray[Any]]) -> tu
     return np.concatenate([p for p, _ in tables]), np.concatenate([y for _, y in tables])
 
 
-def _given(labels: list[NDArray[Any]], num_classes: int, tau: int, window: Window) -> NDArray[np.bool_]:
+def given_rows(labels: list[NDArray[Any]], num_classes: int, tau: int, window: Window) -> NDArray[np.bool_]:
     """(N, C) whether each class, as c_j, fulfils the condition; a video's window never reaches another video."""
     if window not in ("paper", "official"):
         raise ValueError(f"the window is paper or official, not {window!r}")

@@ -29,7 +29,7 @@ def global_average_precision(scores: NDArray[Any], labels: NDArray[Any], top_k: 
     Source: YouTube-8M's eval_util.py, which shuffles ties; here they enter together.
     """
     scores, labels = checked(scores, labels)
-    top_VK = _top(scores, top_k)
+    top_VK = top_classes(scores, top_k)
     top_scores, top_labels = (np.take_along_axis(table, top_VK, 1).reshape(1, -1) for table in (scores, labels))
     positives = labels.sum(dtype=np.int64)[None]
     return float(average_precisions(top_scores, top_labels, positives_K=positives)[0])
@@ -43,7 +43,7 @@ def yt8m_map(scores: NDArray[Any], labels: NDArray[Any], top_k: int = 20) -> flo
     """
     scores, labels = checked(scores, labels)
     outside_VC = np.ones(scores.shape, bool)
-    np.put_along_axis(outside_VC, _top(scores, top_k), False, 1)
+    np.put_along_axis(outside_VC, top_classes(scores, top_k), False, 1)
     kept = np.where(outside_VC, np.int8(-1), labels)
     found_C = by_class(scores, kept) * (kept == 1).sum(axis=0)  # sums of precision, nan where nothing is kept
     positives_C = labels.sum(axis=0, dtype=np.int64)
@@ -154,7 +154,7 @@ def weighted_metrics(probs: NDArray[Any], labels: NDArray[Any], threshold: float
     return {**weighted, "map_macro": mean_of_known(ap_C)}
 
 
-def _top(scores: NDArray[Any], top_k: int) -> NDArray[np.intp]:
+def top_classes(scores: NDArray[Any], top_k: int) -> NDArray[np.intp]:
     """(V, K) the classes with each video's highest scores, in no order."""
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}, but at least one prediction a video must count")

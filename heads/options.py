@@ -48,6 +48,7 @@ class TrainOptions:
     resident: bool | None = None  # rows stay on the device; None: if they fit
     label_at: LabelAt | None = None  # None: as the labels say
     boundary: Boundary = "strict"
+    keep_windows: bool = False  # predictions keep the scores of every window too, for the protocol mlad-slide
     checkpoint_seconds: float = 60.0  # from one checkpoint to the next
 
     def __post_init__(self) -> None:

@@ -88,6 +88,33 @@ def window_starts(rows: int, window: int, stride: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, last + 1, stride), last))
 
 
+def slide_starts(rows: int, window: int, stride: int) -> NDArray[np.int64]:
+    """Starts of the windows of MLAD's slide mode, which go on past the end of the video by up to `stride` steps.
+
+    The video is thought of as longer by 1 to `stride` padded steps, to a multiple of `stride` (a shorter one than
+    the window: to the window); windows that end by then and hold a real row are taken. Source: val_epoch of the
+    authors' code.
+
+    >>> slide_starts(8, 4, 2).tolist(), slide_starts(9, 4, 2).tolist(), slide_starts(3, 4, 2).tolist()
+    ([0, 2, 4, 6], [0, 2, 4, 6], [0])
+    """
+    padded = window if rows < window else (rows // stride + 1) * stride
+    return np.arange(0, min(padded - window + 1, rows), stride)
+
+
+def sliding_windows(
+    rows_V: NDArray[np.int64], videos: Sequence[int], *, window: int, stride: int, batch_size: int
+) -> list[Crops]:
+    """The windows of MLAD's slide mode, all of full length, so that their padded steps are scored like the others."""
+    starts = {video: slide_starts(int(rows_V[video]), window, stride) for video in videos if rows_V[video]}
+    if not starts:
+        return []
+    video_P = np.repeat(np.array([*starts], np.int64), [len(at) for at in starts.values()])
+    start_P = np.concatenate([*starts.values()])
+    batches = (slice(first, first + batch_size) for first in range(0, len(video_P), batch_size))
+    return [Crops(video_P[part], start_P[part], window) for part in batches]
+
+
 def covering_windows(
     rows_V: NDArray[np.int64], videos: Sequence[int], *, window: int, stride: int, batch_size: int
 ) -> list[Crops]:

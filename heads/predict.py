@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from heads.head import HeadError
-from heads.plan import Crops, covering_windows, whole_videos
+from heads.plan import Crops, covering_windows, sliding_windows, whole_videos
 from heads.standardise import Model
 from heads.windows import Windows
 from stores.names import printable
@@ -79,6 +79,37 @@ def score_videos(
             if not left[video]:
                 mean = sums.pop(video) / counts.pop(video)[:, None]
                 yield video, _finite(mean.astype(np.float32), windows.videos[video])
+
+
+def score_windows(
+    model: Model, windows: Windows, videos: Sequence[int], reading: Reading
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.int64]]]:
+    """Probabilities that every window of MLAD's slide mode gives, padded steps among them, of each video in turn.
+
+    Returns:
+        Index of the video, (M, C) probabilities of all steps of all its windows, and (M,) the row of the video that
+        each stands for, in rising order; a padded step has the number of rows, which no row has.
+
+    Raises:
+        HeadError: a score is no number.
+    """
+    assert reading.level == "row", "a head that scores whole videos has no windows"
+    stride = min(reading.stride, reading.window)
+    plan = sliding_windows(windows.rows_V, videos, window=reading.window, stride=stride, batch_size=reading.batch_size)
+    left = Counter(int(video) for crops in plan for video in crops.video_B)
+    parts: dict[int, list[tuple[NDArray[np.float32], NDArray[np.int64]]]] = {}
+    model.eval()
+    for crops, batch in zip(plan, windows.batches(plan), strict=True):
+        with torch.inference_mode(), autocast(windows.device, reading.precision):
+            probabilities = model(batch).probabilities().cpu().numpy()
+        for video, start, of_window in zip(crops.video_B.tolist(), crops.start_B.tolist(), probabilities, strict=True):
+            row_N = np.minimum(start + np.arange(crops.length), windows.rows_V[video])
+            parts.setdefault(video, []).append((of_window, row_N))
+            left[video] -= 1
+            if not left[video]:
+                scores, rows = (np.concatenate(kind) for kind in zip(*parts.pop(video), strict=True))
+                order = np.argsort(rows, kind="stable")
+                yield video, _finite(scores[order], windows.videos[video]), rows[order]
 
 
 def _finite(scores: NDArray[np.float32], video: str) -> NDArray[np.float32]:

@@ -1,21 +1,33 @@
-"""Ways of scoring, by the names that are printed beside every number, and the report they make; no torch.
+"""Ways of scoring, by the names that are printed beside every number; no torch.
 
-Shape letters: T rows of one video, N rows of all, V videos, C classes.
+Shape letters: T rows of one video, N rows of all, V videos, C classes, R replicates of a bootstrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads import metrics
+from heads.metrics_bootstrap import (
+    Counts,
+    resampled_conditional_map,
+    resampled_gap,
+    resampled_map,
+    resampled_mean,
+    resampled_yt8m_map,
+    rows_of_videos,
+)
+from heads.metrics_conditional import Window
+from heads.metrics_ranking import Ties
 from stores.errors import VlError
+
+LOWER_THRESHOLD = 0.3  # at which STAN's author reports precision, recall and F1
 
 
 class ScoringError(VlError):
@@ -27,6 +39,7 @@ class Answers:
     """Scores and labels of the videos that are scored, on the rows that the protocol looks at."""
 
     classes: tuple[str, ...]
+    videos: list[str]  # ids in the labels
     scores: list[NDArray[Any]]  # (T, C) each; one row a video where whole videos are scored
     labels: list[NDArray[np.int8]]  # (T, C) each: 1, 0, or -1 for unknown
     segments: list[list[tuple[int, float, float]]]  # class, start, end in seconds
@@ -36,6 +49,11 @@ class Answers:
     def pooled(self) -> tuple[NDArray[Any], NDArray[np.int8]]:
         """(N, C) scores and labels of all rows."""
         return np.concatenate(self.scores), np.concatenate(self.labels)
+
+    @cached_property
+    def video_N(self) -> NDArray[np.intp]:
+        """(N,) the index of every row's video."""
+        return rows_of_videos(self.scores)
 
     @cached_property
     def average_precision(self) -> NDArray[np.float64]:
@@ -65,16 +83,107 @@ class Answers:
         return classes_V
 
 
+Measure = Callable[[Answers], Mapping[str, float]]
+Resample = Callable[[Answers, Counts], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A way of scoring, by the name that is printed beside every number it gives."""
 
     level: Literal["row", "video"]  # a row store may be scored as video too: by the maximum over its rows
     text: str
-    measure: Callable[[Answers], Mapping[str, float]]  # the first value is the score
+    measure: Measure  # the first value is the score
+    resample: Resample  # (R,) that score in the replicates of a bootstrap
+    rows: Literal["stored", "points", "windows"] = "stored"  # points: Charades' 25 times; windows: overlapping ones
     unknown: bool = False  # whether labels of -1 can be left out
     probabilities: bool = False  # whether scores must lie in [0, 1]
     chance: bool = False  # whether a mean over classes of the share of positives is what chance gives
+
+
+def conditional(taus: Sequence[int], window: Window) -> Protocol:
+    """Action-conditional scores at each of `taus`; the AP of the first is the score.
+
+    Raises:
+        ScoringError: `official` has no window for a tau of 1.
+    """
+    if window == "official" and 1 in taus:
+        raise ScoringError(
+            "the official window of tau 1 holds no earlier row; it is the paper's of tau 0. Leave 1 out."
+        )
+
+    def measure(answers: Answers) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for tau in taus:
+            found = metrics.action_conditional(answers.scores, answers.labels, tau, window=window)
+            ending = f"_tau{tau}" if len(taus) > 1 else ""
+            values |= {f"{name}{ending}": value for name, value in _main_first("map", found).items()}
+        return values
+
+    present = ["where another is present (tau 0)"] if 0 in taus else []
+    later = ", ".join(str(tau) for tau in taus if tau)
+    span = "[t - tau, t]" if window == "paper" else "[t - tau + 1, t]"
+    absent = [f"where another is absent and was present in {span} (tau {later})"] if later else []
+    return Protocol(
+        "row",
+        f"AP of one class at the rows {' or '.join(present + absent)}, mean over the pairs that occur",
+        measure,
+        lambda a, counts: resampled_conditional_map(a.scores, a.labels, counts, taus[0], window),
+        probabilities=True,
+    )
+
+
+def _main_first(name: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {name: values[name], **values}
+
+
+def _weighted(answers: Answers) -> dict[str, float]:
+    """At both thresholds."""
+    lower = metrics.weighted_metrics(*answers.pooled, threshold=LOWER_THRESHOLD)
+    named = {f"{name}_{LOWER_THRESHOLD}": lower[name] for name in ("precision", "recall", "f1")}
+    return metrics.weighted_metrics(*answers.pooled) | named
+
+
+def _mstct(answers: Answers) -> dict[str, float]:
+    """Videos that are too short are counted, for the original says nothing of them."""
+    score = metrics.mstct_25_map(answers.scores, answers.labels)
+    if np.isnan(score):
+        raise ScoringError(f"mstct-25 needs videos of more than {metrics.MSTCT_ROWS} rows; there is none.")
+    return {"map": score, "too_short": sum(len(table) <= metrics.MSTCT_ROWS for table in answers.scores)}
+
+
+def _resampled_mstct(answers: Answers, counts_VR: Counts) -> NDArray[np.float64]:
+    rows = [metrics.mstct_25_rows(len(table)) for table in answers.scores]
+    scores, labels = (
+        [table[at] for table, at in zip(tables, rows, strict=True)] for tables in (answers.scores, answers.labels)
+    )
+    pooled = np.concatenate(scores), np.concatenate(labels)
+    return resampled_map(*pooled, rows_of_videos(scores), counts_VR, "in order", empty=0.0)
+
+
+def _resampled(ties: Ties = "together", empty: float = np.nan, *, weighted: bool = False) -> Resample:
+    """Of a mean over classes of AP over pooled rows."""
+
+    def resample(answers: Answers, counts_VR: Counts) -> NDArray[np.float64]:
+        return resampled_map(*answers.pooled, answers.video_N, counts_VR, ties, empty=empty, weighted=weighted)
+
+    return resample
+
+
+def _resampled_charades(answers: Answers, counts_VR: Counts) -> NDArray[np.float64]:
+    scores_VC, labels_VC = answers.pooled
+    scores_VC = metrics.unlabelled_last(scores_VC, labels_VC)
+    return resampled_map(scores_VC, labels_VC, answers.video_N, counts_VR, "in order")
+
+
+def _resampled_rows(metric: Callable[[NDArray[Any], NDArray[Any]], float]) -> Resample:
+    """Of a metric that is a mean over rows: each video's own value says all about it."""
+
+    def resample(answers: Answers, counts_VR: Counts) -> NDArray[np.float64]:
+        values = [metric(scores, labels) for scores, labels in zip(answers.scores, answers.labels, strict=True)]
+        return resampled_mean(np.array(values), np.bincount(answers.video_N, minlength=len(values)), counts_VR)
+
+    return resample
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -82,6 +191,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "row",
         "AP over all rows of all videos pooled, ties together",
         lambda a: {"map": a.mean_average_precision},
+        _resampled(),
         unknown=True,
         chance=True,
     ),
@@ -89,6 +199,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "video",
         "AP over videos, ties together",
         lambda a: {"map": a.mean_average_precision},
+        _resampled(),
         unknown=True,
         chance=True,
     ),
@@ -96,6 +207,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "video",
         "ranked AP over videos as in Charades_v1_classify.m, videos without any action last",
         lambda a: {"map": metrics.charades_video_map(*a.pooled)},
+        _resampled_charades,
         unknown=True,
         chance=True,
     ),
@@ -103,108 +215,76 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "row",
         "ranked AP at 25 times of every video as in Charades_v1_localize.m",
         lambda a: {"map": metrics.charades_localize_map(a.scores, a.segments, a.durations)},
+        _resampled("in order"),
+        rows="points",
         chance=True,
     ),
-    "action-conditional": Protocol(
-        "row",
-        "AP of one class at the rows where another is present (tau 0), mean over the pairs that occur",
-        lambda a: _main_first("map", metrics.action_conditional(a.scores, a.labels)),
-        probabilities=True,
-    ),
+    "action-conditional": conditional((0,), "paper"),
+    "action-conditional-official": conditional((0,), "official"),
     "multilabel": Protocol(
         "row",
         "LRAP over rows, and the losses of MLAD's Table 2 at threshold 0.5",
         lambda a: _main_first("lrap", metrics.multilabel_metrics(*a.pooled)),
+        _resampled_rows(lambda scores, labels: metrics.multilabel_metrics(scores, labels)["lrap"]),
         probabilities=True,
     ),
     "weighted": Protocol(
         "video",
-        "AP over videos weighted by class frequency; precision, recall and F1 at threshold 0.5",
-        lambda a: metrics.weighted_metrics(*a.pooled),
+        "AP over videos weighted by class frequency; precision, recall and F1 at thresholds 0.5 and 0.3",
+        _weighted,
+        _resampled(weighted=True),
         probabilities=True,
     ),
     "top1": Protocol(
         "video",
         "share of videos whose highest class is the right one",
         lambda a: {"accuracy": metrics.top1_accuracy(a.pooled[0], a.right_classes)},
+        _resampled_rows(lambda scores, labels: metrics.top1_accuracy(scores, labels.argmax(axis=1))),
     ),
     "gap": Protocol(
         "video",
         "AP of the 20 highest classes of all videos in one ranking, as YouTube-8M",
         lambda a: {"gap": metrics.global_average_precision(*a.pooled)},
+        lambda a, counts: resampled_gap(*a.pooled, counts),
     ),
     "yt8m-map": Protocol(
         "video",
         "AP over the videos in whose 20 highest the class is, as YouTube-8M",
         lambda a: {"map": metrics.yt8m_map(*a.pooled)},
+        lambda a, counts: resampled_yt8m_map(*a.pooled, counts),
     ),
     "perr": Protocol(
         "video",
         "precision at equal recall rate, as YouTube-8M",
         lambda a: {"perr": metrics.precision_at_equal_recall(*a.pooled)},
+        _resampled_rows(metrics.precision_at_equal_recall),
         probabilities=True,
     ),
     "hit-at-1": Protocol(
         "video",
         "share of videos whose highest class is one of theirs",
         lambda a: {"hit": metrics.hit_at_1(*a.pooled)},
+        _resampled_rows(metrics.hit_at_1),
+    ),
+    "apmeter": Protocol(
+        "row",
+        "ranked AP over all rows pooled as apmeter.py, classes without positives count 0; for comparison",
+        lambda a: {"map": metrics.apmeter_map(*a.pooled)},
+        _resampled("in order", empty=0.0),
+        chance=True,
+    ),
+    "mstct-25": Protocol(
+        "row",
+        "apmeter over 25 rows of every video of more than 25, as MS-TCT's sampled_25; for comparison",
+        _mstct,
+        _resampled_mstct,
+    ),
+    "mlad-slide": Protocol(
+        "row",
+        "AP over the rows of all overlapping windows, padded steps as negatives, as MLAD's slide mode; for comparison",
+        lambda a: {"map": a.mean_average_precision},
+        _resampled(),
+        rows="windows",
+        chance=True,
     ),
 }
-
-
-def _main_first(name: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {name: values[name], **values}
-
-
-@dataclass(frozen=True)
-class Report:
-    """A score and what it stands on."""
-
-    path: Path
-    protocol: str
-    text: str
-    values: Mapping[str, float]  # the first is the score
-    chance: float | None  # mean over classes of their share of positives
-    taken: str  # where the labels were looked up
-    split: str
-    scored: int
-    missing: tuple[str, ...]
-    extra: int  # videos with scores that are not asked for
-    rows: int
-    classes: tuple[str, ...]
-    positives: tuple[int, ...]  # of each class, in the rows scored
-    average_precision: tuple[float | None, ...]  # of each class; None where it has no positive
-    random_weights: bool
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def score(self) -> float:
-        """The number."""
-        return next(iter(self.values.values()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types; a number that does not exist is null."""
-        return {
-            "path": str(self.path),
-            "protocol": self.protocol,
-            "score": number(self.score),
-            "values": {name: number(value) for name, value in self.values.items()},
-            "chance": number(self.chance),
-            "labels_taken": self.taken,
-            "split": self.split,
-            "videos_scored": self.scored,
-            "videos_expected": self.scored + len(self.missing),
-            "missing": list(self.missing),
-            "rows": self.rows,
-            "random_weights": self.random_weights,
-            "warnings": list(self.warnings),
-            "classes": [
-                {"class": name, "positives": positives, "ap": value}
-                for name, positives, value in zip(self.classes, self.positives, self.average_precision, strict=True)
-            ],
-        }
-
-
-def number(value: float | None) -> float | None:
-    """What JSON can hold: no nan."""
-    return None if value is None or np.isnan(value) else float(value)

@@ -88,6 +88,8 @@ def plan_run(
     training = training or TrainOptions(**kind.recipe)
     if (kind.level, training.select) not in SELECTION:
         raise HeadError(f"select={training.select} is for heads that score whole videos; {head} scores rows.")
+    if training.keep_windows and kind.level == "video":
+        raise HeadError(f"keep_windows is for heads that score rows; {head} scores whole videos.")
     sources = choose_sources(kind, stores, sets, options)
     labels = labels or attached_labels(stores)
     if kind.level == "row" and not labels.timed:
@@ -165,7 +167,17 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
                 disk.remove_tree(out)  # of an attempt that did not finish
                 counted = [*config.split[name], *config.absent[name]]
                 kept = labels.only(config.matched[video] for video in counted).to_dict()
-                write_scores(out, trained, windows, members[name], expected=counted, split=name, labels=kept)
+                keep = config.training.keep_windows
+                write_scores(
+                    out,
+                    trained,
+                    windows,
+                    members[name],
+                    expected=counted,
+                    split=name,
+                    labels=kept,
+                    keep_windows=keep,
+                )
                 predictions[name] = str(out)
         result = {
             "head": config.head,

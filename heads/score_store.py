@@ -1,10 +1,14 @@
 """From a trained run and stored features to a store of scores: one set `scores`, the classes named in its spec.
 
+On request a second set, `windows`, holds what every overlapping window gave before averaging: the rows of a video
+in order of time, each as often as windows saw it, and last the padded steps, which stand for no time at the end.
+
 Shape letters: N rows, C classes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from heads.answers import WINDOWS
 from heads.checkpoint import Run
 from heads.head import HeadError
-from heads.predict import Reading, score_videos
+from heads.predict import Reading, score_videos, score_windows
 from heads.sources import find_sources, require_equal_times
 from heads.windows import Windows
 from stores import disk
@@ -34,6 +39,7 @@ def predict_store(
     videos: Sequence[str] | None = None,
     device: torch.device,
     resident: bool | None = None,
+    keep_windows: bool = False,
 ) -> list[str]:
     """Score stored features with a trained run.
 
@@ -44,16 +50,19 @@ def predict_store(
         videos: ids to score; None: all that the store holds.
         device: where the model is put.
         resident: as `Windows` has it; None reads from disk unless all rows fit.
+        keep_windows: as `write_scores` has it.
 
     Returns:
         Ids of videos that have no rows to score; all others are in `out`.
 
     Raises:
         SpecMismatchError: features of another kind than the head was trained on.
-        HeadError: `out` is there already, or a video is not in the store.
+        HeadError: `out` is there already, a video is not in the store, or there are no windows to keep.
     """
     if out.exists():
         raise HeadError(f"{printable(out)} is there already. Give --out a new name, or remove it.")
+    if keep_windows and run.model.head.level == "video":
+        raise HeadError(f"{run.config.head} scores whole videos: it has no windows to keep. Leave --keep-windows out.")
     sources = find_sources(run.config.features, stores)
     grid = sources[0].features
     chosen = list(grid) if videos is None else list(videos)
@@ -65,7 +74,16 @@ def predict_store(
     windows = Windows(sources, scored, device=device, resident=resident)
     windows.fill_missing(run.model.standardise.means)
     attached = next((found for store in stores if (found := store.attachment("labels"))), None)
-    write_scores(out, run, windows, range(len(scored)), expected=chosen, split=None, labels=attached)
+    write_scores(
+        out,
+        run,
+        windows,
+        range(len(scored)),
+        expected=chosen,
+        split=None,
+        labels=attached,
+        keep_windows=keep_windows,
+    )
     return [video for video in chosen if not grid.entry(video).num_rows]
 
 
@@ -78,6 +96,7 @@ def write_scores(
     expected: Sequence[str],
     split: str | None,
     labels: dict[str, Any] | None,
+    keep_windows: bool = False,
 ) -> None:
     """Score some videos of `windows` into the new store `out`.
 
@@ -85,6 +104,7 @@ def write_scores(
         expected: ids of those and of the videos that should have scores and cannot, for scoring to count.
         split: the split that these are, if any.
         labels: `Labels.to_dict()` of what `vl score` shall compare with, if known.
+        keep_windows: write the scores of MLAD's slide mode too, which takes a second pass over the rows.
     """
     options, level = run.config.training, run.model.head.level
     grid = windows.sources[0]
@@ -102,8 +122,13 @@ def write_scores(
         "features": {source.features.name: source.spec.fingerprint for source in windows.sources},
         "snapshot_id": grid.store.snapshot_id,
     }
+    spec = score_spec(run)
+    specs = {SET_NAME: spec}
+    if keep_windows:
+        specs[WINDOWS] = dataclasses.replace(spec, settings={"window": reading.window, "stride": reading.stride})
+    of_windows = score_windows(run.model, windows, videos, reading) if keep_windows else ()
     try:
-        with ZarrWriter(out, {SET_NAME: score_spec(run)}, provenance={SET_NAME: run.config.versions}) as writer:
+        with ZarrWriter(out, specs, provenance=dict.fromkeys(specs, run.config.versions)) as writer:
             writer.attach("prediction", attachment)
             for video, scores in score_videos(run.model, windows, videos, reading):
                 name, times = windows.videos[video], windows.times[video]
@@ -112,6 +137,11 @@ def write_scores(
                     times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
                 entry = writer.video(name, info)
                 entry.append(SET_NAME, Rows(scores, times))
+                entry.commit()
+            for video, seen, row_N in of_windows:
+                name, times = windows.videos[video], windows.times[video]
+                entry = writer.video(name, dict(grid.features.entry(grid.ids[name]).info))
+                entry.append(WINDOWS, Rows(seen, np.append(times, [[times[-1, 1]] * 2], axis=0)[row_N]))
                 entry.commit()
     except BaseException:
         disk.remove_tree(out)  # half a store of scores would be taken for a whole one

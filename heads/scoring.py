@@ -8,7 +8,7 @@ Shape letters: T rows of one video, N rows of all, V videos, C classes, G positi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,13 +17,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heads import metrics
-from heads.protocols import PROTOCOLS, Answers, Protocol, Report, ScoringError, number
+from heads.answers import label_columns, read_answers, score_set, window_set, with_missing
+from heads.metrics_bootstrap import Counts, Interval, draw_videos
+from heads.metrics_conditional import Window
+from heads.protocols import PROTOCOLS, Answers, Protocol, ScoringError, conditional
+from heads.report import Report, number, with_interval
 from stores import open_store
 from stores.label_files import SUBSETS, read_labels
-from stores.labels import IGNORED, Boundary, LabelAt, Labels, match_videos
+from stores.labels import Boundary, LabelAt, Labels, match_videos
 from stores.names import printable
-from stores.spec import FeatureSet, FeatureStore, Granularity
+from stores.spec import FeatureSet, FeatureStore
 
+CONDITIONAL: Mapping[str, Window] = {"action-conditional": "paper", "action-conditional-official": "official"}
 MAX_JSON = 1 << 30  # bytes of a run's labels.json
 
 
@@ -38,6 +43,9 @@ class Question:
     label_at: LabelAt | None = None
     boundary: Boundary | None = None
     allow_missing: bool = False
+    taus: tuple[int, ...] = ()  # of the action-conditional protocols; none: 0
+    resamples: int = 0  # of the bootstrap over videos; 0: none
+    seed: int = 0  # of the bootstrap
 
 
 def label_options(label_at: str | None, boundary: str | None) -> tuple[LabelAt | None, Boundary | None]:
@@ -94,6 +102,20 @@ def score_store(path: Path, question: Question) -> Report:
         ScoringError: labels are missing or do not fit, videos are missing, scores are nan, or the protocol is
             unknown or cannot score these.
     """
+    return scored(path, question).report
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A report with what it was made of."""
+
+    report: Report
+    protocol: Protocol
+    answers: Answers
+
+
+def scored(path: Path, question: Question) -> Scored:
+    """As `score_store`, with what the report was made of."""
     store = open_store(path)
     try:
         return _score(path, store, question)
@@ -101,12 +123,13 @@ def score_store(path: Path, question: Question) -> Report:
         store.close()
 
 
-def _score(path: Path, store: FeatureStore, question: Question) -> Report:
-    features = _score_set(path, store)
+def _score(path: Path, store: FeatureStore, question: Question) -> Scored:
+    features = score_set(path, store)
     prediction = store.attachment("prediction") or {}
     labels = _labels(path, prediction, question)
     level = _level(features, prediction)
-    name, protocol = _protocol(question.protocol, level)
+    name, protocol = _protocol(question, level)
+    windows = window_set(path, store, name) if protocol.rows == "windows" else None
     at: LabelAt = question.label_at or prediction.get("label_at") or labels.label_at
     boundary: Boundary = question.boundary or prediction.get("boundary") or "strict"
     split = _split(labels, prediction, question)
@@ -120,20 +143,20 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
         )
     if not pairs:
         raise ScoringError(f"{printable(path)} has scores of no video of '{printable(split)}' that has labels.")
-    columns = _columns(features.spec.classes, labels, pairs.values())
-    answers = _answers(features, labels, pairs, columns, name, at, boundary)
-    if name == "charades-localize-map":
-        answers = _with_missing(answers, labels, missing, columns)
+    columns = label_columns(features.spec.classes, labels, pairs.values())
+    answers = read_answers(features, windows, labels, pairs, columns, protocol, at, boundary)
+    if protocol.rows == "points":
+        answers = with_missing(answers, labels, missing, columns)
     table_NC, labels_NC = answers.pooled
     _require_fit(name, protocol, table_NC, labels_NC)
     values = protocol.measure(answers)
-    return Report(
+    report = Report(
         path=path,
         protocol=name,
         text=protocol.text,
         values=values,
         chance=_chance(labels_NC, masked=name == "charades-video-map") if protocol.chance else None,
-        taken=_taken(name, at, boundary),
+        taken=_taken(protocol, at, boundary),
         split=split,
         scored=len(pairs),
         missing=tuple(missing),
@@ -145,20 +168,17 @@ def _score(path: Path, store: FeatureStore, question: Question) -> Report:
         random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
         warnings=(*_seen_in_training(split, prediction), *_constant(table_NC, answers.classes)),
     )
+    if question.resamples:
+        values_R = protocol.resample(answers, draw(answers, question))
+        report = with_interval(report, Interval.of(values_R, len(answers.videos)))
+    return Scored(report, protocol, answers)
 
 
-def _score_set(path: Path, store: FeatureStore) -> FeatureSet:
-    held = [name for name in store if store[name].spec.granularity is Granularity.SCORE]
-    if len(held) != 1:
-        what = f"{len(held)} sets of scores" if held else "features, no scores"
-        raise ScoringError(f"{printable(path)} holds {what}. 'vl predict' makes a store of scores from features.")
-    features = store[held[0]]
-    if len(features.spec.classes) != features.spec.row_shape[-1] or len(features.spec.row_shape) != 1:
-        raise ScoringError(
-            f"{printable(path)} has {len(features.spec.classes)} class names for rows of shape "
-            f"{features.spec.row_shape}. Predict again."
-        )
-    return features
+def draw(answers: Answers, question: Question) -> Counts:
+    """How often each video is drawn; the same for the same number of videos."""
+    if len(answers.videos) < 2:
+        raise ScoringError("a bootstrap draws videos, and there is only one. Score it without --bootstrap.")
+    return draw_videos(len(answers.videos), question.resamples, question.seed)
 
 
 def _labels(path: Path, prediction: Mapping[str, Any], question: Question) -> Labels:
@@ -186,14 +206,17 @@ def _level(features: FeatureSet, prediction: Mapping[str, Any]) -> str:
     return "row" if any(features.entry(video).num_rows > 1 for video in features) else "video"
 
 
-def _protocol(name: str | None, level: str) -> tuple[str, Protocol]:
-    if name is None:
-        name = "frame-map" if level == "row" else "video-map"
+def _protocol(question: Question, level: str) -> tuple[str, Protocol]:
+    name = question.protocol or ("frame-map" if level == "row" else "video-map")
     if name not in PROTOCOLS:
         raise ScoringError(f"there is no protocol '{printable(name)}'. There are: {', '.join(PROTOCOLS)}.")
     if PROTOCOLS[name].level == "row" and level == "video":
         raise ScoringError(f"{name} needs scores of rows, but these are of whole videos. Try --protocol video-map.")
-    return name, PROTOCOLS[name]
+    if not question.taus:
+        return name, PROTOCOLS[name]
+    if name not in CONDITIONAL:
+        raise ScoringError(f"--tau is for --protocol action-conditional; {name} has none.")
+    return name, conditional(question.taus, CONDITIONAL[name])
 
 
 def _split(labels: Labels, prediction: Mapping[str, Any], question: Question) -> str:
@@ -236,100 +259,6 @@ def _same_subset(one: str, other: str) -> bool:
     return SUBSETS.get(one.lower(), one.lower()) == SUBSETS.get(other.lower(), other.lower())
 
 
-def _columns(classes: tuple[str, ...], labels: Labels, videos: Iterable[str]) -> NDArray[np.intp]:
-    """(C,) for each class of the scores its column in the labels, -1 where the labels never name it."""
-    place = {name: index for index, name in enumerate(labels.classes)}
-    columns = np.array([place.get(name, -1) for name in classes], np.intp)
-    strange = set(range(len(labels.classes))) - set(columns.tolist())
-    if (columns < 0).all():
-        raise ScoringError(
-            f"scores and labels share no class: '{printable(classes[0])}' against "
-            f"'{printable(labels.classes[0])}'. Give --classes the file with the names, or "
-            "score with the labels of the training."
-        )
-    used: set[int] = set()
-    for video in videos if strange else ():
-        used.update(np.flatnonzero(labels.video(video) == 1).tolist())
-    if lost := sorted(strange & used):
-        raise ScoringError(
-            f"the labels have {len(lost)} classes that the scores do not know, "
-            f"'{printable(labels.classes[lost[0]])}' is the first. Train with labels that have them."
-        )
-    return columns
-
-
-def _chosen(table: NDArray[np.int8], columns: NDArray[np.intp]) -> NDArray[np.int8]:
-    """Label columns in the order of the scores' classes; 0 for a class that the labels never name."""
-    return np.where(columns >= 0, table[..., columns], np.int8(0))
-
-
-def _answers(
-    features: FeatureSet,
-    labels: Labels,
-    pairs: Mapping[str, str],
-    columns: NDArray[np.intp],
-    protocol: str,
-    at: LabelAt,
-    boundary: Boundary,
-) -> Answers:
-    answers = Answers(features.spec.classes, [], [], [], [])
-    for video, named in pairs.items():
-        rows = features.read(video)
-        if np.isnan(rows.features).any():
-            bad = int(np.isnan(rows.features).sum())
-            raise ScoringError(f"{bad} scores of '{printable(video)}' are nan. Predict that video again.")
-        duration = labels.videos[named].duration or float(rows.times[-1, 1])
-        table = rows.features
-        if PROTOCOLS[protocol].level == "video":
-            table, truth = table.max(axis=0, keepdims=True), labels.video(named)[None]
-        elif protocol == "charades-localize-map":
-            times = _charades_times(duration)
-            table = table[_row_at(rows.times, times)]
-            truth = labels.rows(named, np.stack([times, times], axis=1), "centre", "inclusive")
-        else:
-            truth = labels.rows(named, rows.times, at, boundary)
-        answers.scores.append(table)
-        answers.labels.append(_chosen(truth, columns))
-        answers.segments.append(_segments(labels, named, columns))
-        answers.durations.append(duration)
-    return answers
-
-
-def _with_missing(answers: Answers, labels: Labels, missing: Iterable[str], columns: NDArray[np.intp]) -> Answers:
-    """Charades localisation counts videos without scores: they come last in every ranking."""
-    ids = match_videos(missing, labels.videos).pairs
-    for named in ids.values():
-        duration = labels.videos[named].duration
-        if duration is None:
-            raise ScoringError(f"'{printable(named)}' has no scores, and its labels have no duration.")
-        times = _charades_times(duration)
-        truth = labels.rows(named, np.stack([times, times], axis=1), "centre", "inclusive")
-        answers.scores.append(np.full((len(times), len(columns)), -np.inf))
-        answers.labels.append(_chosen(truth, columns))
-        answers.segments.append(_segments(labels, named, columns))
-        answers.durations.append(duration)
-    return answers
-
-
-def _charades_times(duration: float) -> NDArray[np.float64]:
-    return np.arange(metrics.CHARADES_POINTS) / metrics.CHARADES_POINTS * duration
-
-
-def _row_at(rows: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.intp]:
-    """For each time the last row that has begun by then, and the first row before any has."""
-    return np.maximum(np.searchsorted(rows[:, 0], times, side="right") - 1, 0)
-
-
-def _segments(labels: Labels, video: str, columns: NDArray[np.intp]) -> list[tuple[int, float, float]]:
-    place = {int(column): index for index, column in enumerate(columns) if column >= 0}
-    entry = labels.videos[video]
-    return [
-        (place[int(index)], float(start), float(end))
-        for index, (start, end) in zip(entry.classes, entry.spans, strict=True)
-        if index != IGNORED and int(index) in place
-    ]
-
-
 def _require_fit(name: str, protocol: Protocol, scores: NDArray[Any], labels: NDArray[np.int8]) -> None:
     if not protocol.unknown and (unknown := int((labels < 0).sum())):
         raise ScoringError(
@@ -350,10 +279,10 @@ def _chance(labels: NDArray[np.int8], *, masked: bool) -> float:
     return float((positives_C[present] / known_C[present]).mean()) if present.any() else float("nan")
 
 
-def _taken(protocol: str, at: LabelAt, boundary: Boundary) -> str:
-    if PROTOCOLS[protocol].level == "video":
+def _taken(protocol: Protocol, at: LabelAt, boundary: Boundary) -> str:
+    if protocol.level == "video":
         return "of whole videos"
-    if protocol == "charades-localize-map":
+    if protocol.rows == "points":
         return f"at {metrics.CHARADES_POINTS} times of every video, boundaries inclusive"
     where = {"centre": "at the centre of rows", "start": "at k * duration / rows", "overlap": "that rows overlap"}[at]
     return f"{where}, boundaries {boundary}"

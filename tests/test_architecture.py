@@ -80,7 +80,8 @@ def test_help_starts_without_torch(words: list[str]) -> None:
 
 
 def test_score_logic_and_stores_import_without_torch() -> None:
-    assert fresh("import sys, stores, heads.metrics, heads.scoring; print('torch' in sys.modules)") == "False"
+    modules = "stores, heads.metrics, heads.scoring, heads.comparison, heads.fusion"
+    assert fresh(f"import sys, {modules}; print('torch' in sys.modules)") == "False"
 
 
 def test_decode_workers_import_without_torch() -> None:

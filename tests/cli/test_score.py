@@ -14,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from cli.main import run as vl
-from heads import metrics
+from heads import metrics, scoring
+from heads.metrics_bootstrap import Interval
 from heads.protocols import PROTOCOLS
+from heads.report import with_interval
 from stores.labels import Labels, VideoLabels
 from stores.spec import FeatureSpec, Granularity, Rows
 from stores.zarr_store import ZarrWriter
@@ -190,7 +192,10 @@ def test_charades_localisation_picks_rows_by_their_times(said: Said) -> None:
     assert found["score"] == metrics.charades_localize_map(expected, segments, [4.0, 3.0, 2.0])
 
 
-@pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) - {"top1"}))
+ON_OTHER_ROWS = {"top1", "mstct-25", "mlad-slide"}  # one class a video, more than 25 rows, scores of windows
+
+
+@pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) - ON_OTHER_ROWS))
 def test_every_protocol_scores_and_says_its_name(said: Said, protocol: str) -> None:
     predicted(Path("p.zarr"), scores_of(*TEST))
     found = report(said, "p.zarr", "--protocol", protocol)
@@ -206,6 +211,135 @@ def test_top1_needs_one_class_a_video(said: Said) -> None:
     scores = {"b.mp4": np.array([[0.6, 0.5, 0.1]], np.float32), "d.mp4": np.array([[0.6, 0.5, 0.1]], np.float32)}
     predicted(Path("q.zarr"), scores, expected=["b.mp4", "d.mp4"])
     assert report(said, "q.zarr", "--protocol", "top1")["score"] == 0.5
+
+
+def test_the_rows_that_ms_tct_samples_need_more_than_25(said: Said) -> None:
+    predicted(Path("p.zarr"), scores_of(*TEST))
+    code, _, err = said("p.zarr", "--protocol", "mstct-25")
+    assert (code, "more than 25 rows; there is none" in err) == (2, True)
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.random((60, 1), dtype=np.float32), "b": rng.random((25, 1), dtype=np.float32)}
+    labels = Labels(("run",), {"a": VideoLabels.of([(0, 20.0, 31.0)]), "b": VideoLabels.of([(0, 0.0, 9.0)])})
+    score_store(Path("q.zarr"), scores, ("run",), labels=labels.to_dict())
+    found = report(said, "q.zarr", "--protocol", "mstct-25")
+    seen = [1 + 2 * place for place in range(25)]  # of 60 rows every second
+    expected = metrics.average_precision(scores["a"][seen, 0], [int(20 <= row < 31) for row in seen])
+    assert found["values"] == {"map": pytest.approx(expected), "too_short": 1}
+
+
+def test_weighted_scores_stand_at_both_thresholds(said: Said) -> None:
+    scores = {video: np.full((1, 3), 0.4, np.float32) for video in TEST}
+    predicted(Path("p.zarr"), scores, level="video")
+    values = report(said, "p.zarr", "--protocol", "weighted")["values"]
+    # 0.4 is no prediction at 0.5 and one at 0.3, where run is right in 2 of 3 and jump in 1 of 3 videos
+    assert (values["recall"], values["recall_0.3"]) == (0.0, 1.0)
+    assert values["precision_0.3"] == pytest.approx((2 * 2 / 3 + 1 * 1 / 3) / 3)
+    assert values["map_macro"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+
+
+def test_action_conditional_scores_stand_at_every_tau_with_their_pairs(said: Said) -> None:
+    predicted(Path("p.zarr"), scores_of(*TEST))
+    found = report(said, "p.zarr", "--protocol", "action-conditional", "--tau", "0,2")
+    # run in rows 0, 1 and jump in 1, 2, 3 of a: both in row 1; given that run was there up to 2 rows before: jump
+    assert (found["values"]["num_pairs_tau0"], found["values"]["num_pairs_tau2"]) == (2, 1)
+    a, b, _ = scores_of(*TEST).values()
+    run_given_jump = metrics.average_precision(a[1:, 0], [1, 0, 0])
+    jump_given_run = metrics.average_precision([a[0, 1], a[1, 1], b[2, 1]], [0, 1, 0])
+    assert found["score"] == found["values"]["map_tau0"] == pytest.approx((run_given_jump + jump_given_run) / 2)
+    assert found["values"]["map_tau2"] == 1.0  # rows 2 and 3 of a, both jump
+    assert "[t - tau, t] (tau 2)" in said("p.zarr", "--protocol", "action-conditional", "--tau", "0,2")[1]
+    official = report(said, "p.zarr", "--protocol", "action-conditional-official", "--tau", "3")
+    paper = report(said, "p.zarr", "--protocol", "action-conditional", "--tau", "2")
+    assert official["values"] == paper["values"]  # one row less
+
+
+def predicted_many(path: Path, noise: float, seed: int, **changes: Any) -> dict[str, NDArray[np.float32]]:
+    """Scores of 12 videos, right but for the noise; `run` is in every other video."""
+    names = [f"v{number:02d}" for number in range(12)]
+    labels = Labels(
+        ("run",), {name: VideoLabels.of([(0, 0.0, 2.0 + k % 3)] if k % 2 else []) for k, name in enumerate(names)}
+    )
+    rng = np.random.default_rng(seed)
+    scores = {}
+    for name in names:
+        truth = labels.rows(name, seconds(6))
+        scores[name] = np.clip(0.5 * truth + noise * rng.random(truth.shape), 0, 1).astype(np.float32)
+    facts: dict[str, Any] = {"classes": ("run",), "expected": names, "labels": labels.to_dict()}
+    predicted(path, scores, **(facts | changes))
+    return scores
+
+
+def test_a_bootstrap_prints_the_interval_of_the_score_and_its_ground(said: Said) -> None:
+    predicted_many(Path("p.zarr"), noise=1.0, seed=0)
+    found = report(said, "p.zarr", "--bootstrap", "200")
+    interval = found["interval"]
+    assert interval["low"] < found["score"] < interval["high"]
+    assert (interval["resamples"], interval["videos"], interval["level"]) == (200, 12, 0.95)
+    line = f"map        {found['score']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}] 95 % over 200 resamples"
+    assert f"{line} of 12 videos\n" in said("p.zarr", "--bootstrap", "200")[1]
+    assert report(said, "p.zarr", "--bootstrap", "200")["interval"] == interval
+    assert report(said, "p.zarr", "--bootstrap", "200", "--bootstrap-seed", "1")["interval"] != interval
+    assert report(said, "p.zarr")["interval"] is None
+    assert report(said, "p.zarr")["score"] == found["score"]
+
+
+def test_a_score_outside_its_own_interval_is_warned_of(said: Said) -> None:
+    predicted_many(Path("p.zarr"), noise=1.0, seed=0)
+    found = scoring.score_store(Path("p.zarr"), scoring.Question())
+    for low, high, warned in ((found.score, 1.0, 0), (0.0, found.score, 0), (0.0, 0.01, 1), (0.99, 1.0, 1)):
+        warnings = with_interval(found, Interval(low, high, 10, 12)).warnings
+        assert ["outside its interval" in warning for warning in warnings] == [True] * warned
+
+
+def test_two_runs_are_compared_on_the_same_draws(said: Said) -> None:
+    predicted_many(Path("good.zarr"), noise=0.6, seed=0)
+    predicted_many(Path("bad.zarr"), noise=4.0, seed=1)
+    found = report(said, "good.zarr", "--compare", "bad.zarr", "--bootstrap", "300")
+    good, bad = found["reports"]
+    assert found["difference"] == good["score"] - bad["score"]
+    assert 0 < found["interval"]["low"] < found["difference"] < found["interval"]["high"]
+    assert found["p_value"] == pytest.approx(2 / 301)  # no draw of videos turns it around
+    turned = report(said, "bad.zarr", "--compare", "good.zarr", "--bootstrap", "300")
+    assert turned["interval"]["low"] == pytest.approx(-found["interval"]["high"])
+    assert good["interval"] == report(said, "good.zarr", "--bootstrap", "300")["interval"]
+    code, out, _ = said("good.zarr", "--compare", "bad.zarr")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "good.zarr")
+    assert lines.index("bad.zarr") < len(lines) - 3
+    assert lines[-2].startswith(f"map        +{found['difference']:.4f} [")
+    assert "95 % over 1000 resamples of 12 videos" in lines[-2]
+    assert lines[-1] == f"{'p':10} {2 / 1001:.4f}  (two-sided)"
+    same = report(said, "good.zarr", "--compare", "good.zarr")
+    assert (same["difference"], same["interval"]["low"], same["p_value"]) == (0.0, 0.0, 1.0)
+
+
+def test_the_order_of_videos_in_a_store_changes_no_comparison(said: Said) -> None:
+    scores = predicted_many(Path("a.zarr"), noise=1.0, seed=0)
+    predicted_many(Path("b.zarr"), noise=1.0, seed=0, expected=sorted(scores, reverse=True))
+    found = report(said, "a.zarr", "--compare", "b.zarr")
+    assert (found["interval"]["low"], found["interval"]["high"], found["p_value"]) == (0.0, 0.0, 1.0)
+
+
+def test_runs_that_answer_different_questions_are_not_compared(said: Said) -> None:
+    scores = predicted_many(Path("a.zarr"), noise=1.0, seed=0)
+    names = sorted(scores)
+    predicted_many(Path("fewer.zarr"), noise=1.0, seed=0, expected=names[:-1])
+    predicted_many(Path("other.zarr"), noise=1.0, seed=0, classes=("jump", "run")[1:], split="val")
+    short = Labels(("run",), {name: VideoLabels.of([(0, 0.0, 1.0)]) for name in names})
+    predicted_many(Path("relabelled.zarr"), noise=1.0, seed=0, labels=short.to_dict())
+    wide = {name: np.repeat(table, 2, axis=1) for name, table in scores.items()}
+    predicted(Path("wide.zarr"), wide, classes=("run", "jump"), expected=names, labels=short.to_dict())
+    videos = {name: table.max(axis=0, keepdims=True) for name, table in scores.items()}
+    predicted(Path("video.zarr"), videos, classes=("run",), expected=names, labels=short.to_dict(), level="video")
+    for other, message in (
+        ("fewer", "only a.zarr has the video 'v11'"),
+        ("other", "split test and val"),
+        ("relabelled", "the labels of 'v00' differ"),
+        ("wide", "only wide.zarr has the class 'jump'"),
+        ("video", "protocol frame-map and video-map"),
+    ):
+        code, out, err = said("a.zarr", "--compare", f"{other}.zarr")
+        assert (code, out, err.count("\n"), message in err) == (2, "", 1, True), (other, err)
 
 
 def test_bare_score_takes_the_test_scores_of_the_run_that_finished_last(said: Said, tmp_path: Path) -> None:
@@ -374,11 +508,18 @@ def test_classes_that_do_not_meet_are_refused(said: Said) -> None:
         (["features.zarr"], "features.zarr holds features, no scores"),
         (["unlabelled.zarr"], "unlabelled.zarr has no labels with it"),
         (["p.zarr", "--what"], "--what"),
+        (["p.zarr", "--tau", "1,2"], "--tau is for --protocol action-conditional; frame-map has none"),
+        (["p.zarr", "--tau", "1,-2"], "--tau takes different whole numbers from 0 on, as 0,5,10, not '1,-2'"),
+        (["p.zarr", "--tau", "1,1"], "--tau takes different whole numbers"),
+        (["p.zarr", "--tau", "1", "--protocol", "action-conditional-official"], "the official window of tau 1"),
+        (["p.zarr", "p.zarr", "--compare", "p.zarr"], "--compare sets one run or store against another"),
+        (["one.zarr", "--bootstrap", "9"], "a bootstrap draws videos, and there is only one"),
     ],
 )
 def test_wrong_input_gets_one_line_and_exit_code_two(said: Said, words: list[str], message: str) -> None:
     predicted(Path("p.zarr"), scores_of(*TEST))
     score_store(Path("unlabelled.zarr"), scores_of(*TEST))
+    predicted(Path("one.zarr"), scores_of("a.mp4"), expected=["a.mp4"])
     with ZarrWriter("features.zarr", {"x": FeatureSpec(Granularity.CLIP, (2,), dtype="float32")}) as writer:
         entry = writer.video("a", {})
         entry.append("x", Rows(np.zeros((1, 2), np.float32), seconds(1)))

@@ -133,6 +133,34 @@ def test_charades_video_map_by_hand() -> None:
     assert metrics.charades_video_map(np.repeat(scores, 2, 1), [[0, 0], [1, 0], [0, 1]]) == (1 + 1 / 2) / 2
 
 
+@settings(deadline=None)
+@given(tables())
+def test_apmeter_counts_classes_without_positives_as_0(table: tuple[Table, Table]) -> None:
+    scores, labels = table
+    values = [ranked_ap(s, y) if y.any() else 0.0 for s, y in zip(scores.T, labels.T, strict=True)]
+    assert same(metrics.apmeter_map(scores, labels), sum(values) / len(values))
+
+
+def test_ms_tct_samples_25_rows_of_longer_videos_alone() -> None:
+    rng = np.random.default_rng(8)
+    for lengths in ([26, 25, 0], [49, 50, 51], [7, 100, 999], [3, 25]):
+        scores = [rng.permutation(n * 2).reshape(n, 2) / (2 * n + 1) + rng.random() for n in lengths]
+        labels = [(rng.random((n, 2)) < [0.4, 0.0]).astype(int) for n in lengths]
+        pool = [
+            (table[t], truth[t])
+            for table, truth in zip(scores, labels, strict=True)
+            if len(table) > 25
+            for t in list(range(1, len(table), int(len(table) / 25.0)))[:25]
+        ]
+        if not pool:
+            assert math.isnan(metrics.mstct_25_map(scores, labels))
+            continue
+        of_class = ranked_ap(np.array([s[0] for s, _ in pool]), np.array([y[0] for _, y in pool]))
+        assert same(metrics.mstct_25_map(scores, labels), of_class / 2)  # the second class has no positive
+    with pytest.raises(ValueError, match="1 videos have scores, 2 have labels"):
+        metrics.mstct_25_map(scores[:1], labels)
+
+
 def test_top1_takes_the_first_of_the_highest() -> None:
     scores = np.array([[0.1, 0.9], [0.5, 0.5], [0.5, 0.5], [0.7, 0.2]])
     assert metrics.top1_accuracy(scores, [1, 0, 1, 0]) == 0.75
@@ -383,6 +411,7 @@ TABLE_METRICS: list[Callable[..., Any]] = [
     metrics.frame_map,
     metrics.video_map,
     metrics.charades_video_map,
+    metrics.apmeter_map,
     metrics.global_average_precision,
     metrics.yt8m_map,
     metrics.precision_at_equal_recall,
@@ -410,11 +439,47 @@ def test_no_row_and_no_positive_give_nan_and_no_warning(metric: Callable[..., An
 
     assert all(map(math.isnan, numbers(metric(np.empty((0, 3)), np.empty((0, 3))))))
     without = metric(np.full((2, 3), 0.1), np.zeros((2, 3)))
-    if metric not in (metrics.precision_at_equal_recall, metrics.hit_at_1, metrics.multilabel_metrics):
+    if metric is metrics.apmeter_map:
+        assert without == 0.0
+    elif metric not in (metrics.precision_at_equal_recall, metrics.hit_at_1, metrics.multilabel_metrics):
         assert all(map(math.isnan, numbers(without)))
 
 
+def test_nan_unequal_shapes_and_strange_labels_are_refused_in_lists_of_videos_too() -> None:
+    probs, labels = np.array([[0.1, 0.2], [0.3, 0.4]]), np.array([[0, 1], [1, 0]])
+    for metric in (metrics.action_conditional, metrics.mstct_25_map):
+        with pytest.raises(ValueError, match="1 of 4 scores are nan"):
+            metric([np.where(probs == 0.3, np.nan, probs)], [labels])
+        with pytest.raises(ValueError, match="alike"):
+            metric([probs], [labels[:1]])
+        with pytest.raises(ValueError, match="not 2"):
+            metric([probs], [labels * 2])
+        with pytest.raises(ValueError, match="1 videos have"):
+            metric([probs], [])
+    with pytest.raises(ValueError, match="differ in classes"):
+        metrics.action_conditional([probs, probs[:, :1]], [labels, labels[:, :1]])
+    with pytest.raises(ValueError, match="of 50 scores are nan"):
+        metrics.charades_localize_map([np.full((4, 2), np.nan)], [[]], [3.0])
+    with pytest.raises(ValueError, match=r"\(T, 2\) for all videos"):
+        metrics.charades_localize_map([probs, probs[:, :1]], [[], []], [3.0, 3.0])
+    with pytest.raises(ValueError, match="0 to 1"):
+        metrics.charades_localize_map([probs], [[(2, 0.0, 1.0)]], [3.0])
+    with pytest.raises(ValueError, match="1 videos have scores, 1 segments, 2 durations"):
+        metrics.charades_localize_map([probs], [[]], [3.0, 3.0])
+
+
+def test_a_single_video_is_a_data_set() -> None:
+    probs, labels = np.array([[0.9, 0.2]]), np.array([[1, 0]])
+    values = [metric(probs, labels) for metric in TABLE_METRICS if metric not in (metrics.multilabel_metrics,)]
+    numbers = [
+        value for found in values for value in np.ravel(list(found.values()) if isinstance(found, dict) else found)
+    ]
+    assert {value for value in numbers if not math.isnan(value)} == {1.0, 0.5}  # 0.5: apmeter counts the empty class
+    assert metrics.multilabel_metrics(probs, labels)["zero_one"] == 0.0
+
+
 def test_metrics_of_no_video_are_nan() -> None:
+    assert math.isnan(metrics.mstct_25_map([], []))
     assert math.isnan(metrics.average_precision([], []))
     assert math.isnan(metrics.charades_localize_map([], [], []))
     found = metrics.action_conditional([], [])
@@ -427,6 +492,29 @@ def test_logits_are_refused_where_a_threshold_needs_probabilities(metric: Callab
         metric(np.array([[-1.5, 2.0]]), np.array([[0, 1]]))
     with pytest.raises(ValueError, match="probabilities lie in"):
         metrics.action_conditional([np.array([[-1.5, 2.0]])], [np.array([[0, 1]])])
+
+
+@pytest.mark.parametrize(
+    "metric", [metric for metric in TABLE_METRICS if metric is not metrics.class_average_precision]
+)
+def test_a_million_rows_are_no_loop(metric: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((500_000, 2), dtype=np.float32)  # a million numbers
+    labels = rng.integers(0, 2, scores.shape, dtype=np.int8)
+    began = time.process_time()
+    metric(scores, labels)
+    assert time.process_time() - began < 5  # a loop over rows takes half a minute
+
+
+def test_a_million_rows_of_conditions_and_of_localisation_are_no_loop() -> None:
+    rng = np.random.default_rng(0)
+    probs = list(rng.random((100, 10_000, 2), dtype=np.float32))
+    labels = list(rng.integers(0, 2, (100, 10_000, 2), dtype=np.int8))
+    began = time.process_time()
+    assert metrics.action_conditional(probs, labels, tau=20)["num_pairs"] == 2
+    metrics.charades_localize_map(probs, [[(0, 1.0, 2.0)]] * 100, np.full(100, 30.0))
+    metrics.mstct_25_map(probs, labels)
+    assert time.process_time() - began < 10
 
 
 def test_a_million_rows_take_seconds() -> None:
