@@ -151,6 +151,37 @@ def test_alpha_weighs_the_branch_over_classes() -> None:
     assert torch.as_tensor(MladLayer(small()).alpha).item() == 0.5
 
 
+def test_fixed_alpha_stays_and_a_learned_one_moves() -> None:
+    torch.manual_seed(13)
+    for fixed, expected in ((None, 0.5), (0.25, 0.25), (0.0, 0.0)):
+        head = Mlad(small(fixed_alpha=fixed, dropout=0.0))
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
+        torch.autograd.backward(head(batch_of(torch.randn(2, 5, 6))).logits.square().sum())
+        optimizer.step()
+        for layer in head.layers:
+            assert isinstance(layer, MladLayer)
+            assert (float(torch.as_tensor(layer.alpha).detach()) == expected) == (fixed is not None)
+
+
+def test_without_the_initial_loss_only_the_last_scores_are_trained() -> None:
+    torch.manual_seed(14)
+    head = Mlad(small(initial_loss=False, dropout=0.0))
+    batch = batch_of(torch.randn(2, 5, 6))
+    batch.labels = torch.randint(0, 2, (2, 5, 4))
+    scores = head(batch)
+    assert scores.earlier == ()
+    expected = nn.functional.binary_cross_entropy_with_logits(scores.logits, batch.labels.float())
+    torch.testing.assert_close(head.loss(scores, batch), expected)
+    both = Mlad(small(dropout=0.0))
+    scores = both(batch)
+    expected = sum(
+        nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
+        for logits in (scores.logits, *scores.earlier)
+    )  # type: ignore[assignment]
+    assert len(scores.earlier) == 1
+    torch.testing.assert_close(both.loss(scores, batch), expected)
+
+
 def test_every_parameter_learns() -> None:
     torch.manual_seed(6)
     head = Mlad(small(dropout=0.0))
@@ -202,8 +233,18 @@ def test_weights_start_as_kaiming_uniform() -> None:
         assert float(weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
-@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"fixed_alpha": 1.5}, {"embed": 0}, {"num_layers": -1}])
-def test_impossible_options_are_refused(options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 1.0},
+        {"fixed_alpha": 1.5},
+        {"fixed_alpha": 0.5, "branches": "joint"},
+        {"fixed_alpha": 0.5, "branches": "cb"},
+        {"embed": 0},
+        {"num_layers": -1},
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(HeadError):
         small(**options)
 
