@@ -104,7 +104,7 @@ def test_gated_works_from_pictures_alone_and_says_when_sound_is_missing(
     silent = write_store(
         tmp_path / "s.zarr", {"cnn.rgb.frame": features}, specs={"cnn.rgb.frame": SPECS["cnn.rgb.frame"]}
     )
-    with pytest.raises(HeadError, match="gated needs a set of frame rows for audio"):
+    with pytest.raises(HeadError, match=r"gated needs a set of frame rows for audio; .* --set modalities=visual\.$"):
         trained("gated", (silent, labels), tmp_path / "both", "epochs=1")
     trained("gated", (silent, labels), tmp_path / "silent", "epochs=1", "modalities=visual")
     trained("gated", world, tmp_path / "chosen", "epochs=1", "modalities=audio")
@@ -119,7 +119,7 @@ def test_stan_reads_one_stream_alone_and_refuses_scenes_that_differ(
 ) -> None:
     features, labels = planted(videos=40, rows=12)
     one = write_store(tmp_path / "one.zarr", {"cnn.rgb.scene": features}, specs=SPECS)
-    with pytest.raises(HeadError, match="stan needs a set of scene rows for temporal"):
+    with pytest.raises(HeadError, match=r"stan needs a set of scene rows for temporal; .* --set streams=spatial\.$"):
         trained("stan", (one, labels), tmp_path / "both", "epochs=1")
     trained("stan", (one, labels), tmp_path / "one", "epochs=1", "streams=spatial")
     assert score_store(tmp_path / "one" / "test.zarr", Question()).missing == ()
