@@ -6,8 +6,8 @@ Differs from it: the paper leaves open how a class weighs the observations; here
 each observation with a vector that the class learns, the only form whose size agrees with the paper's counts, as
 are classifiers shared by all classes. Dropout stands before the classifiers, the loss is the sum of those of the
 two outputs, and the score is the mean of their probabilities. The "last row" of equation 12 is the last column: the
-last position of the last real step; padded steps take no part. The two-stage transformer is left out: the paper
-gives neither its widths nor whether a layer weighs positions or mixes them. Without activity-specific features, a
+last position of the last real step; padded steps take no part. The two-stage transformer it is compared with
+(`network=two_stage_transformer`) is in asf_two_stage.py, with how it is read. Without activity-specific features, a
 class weighs the channels of one feature that all share: the mean of the map through one group-linear map. The
 learning rate follows a cosine, where the paper gives its first value alone.
 
@@ -30,8 +30,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from heads.asf_layers import GroupLinear, back, forth, group_weight, grouped, softmax
+from heads.asf_two_stage import TwoStages
 from heads.head import Batch, Head, HeadError, Scores
-from heads.layers import at_least_float32, mean_log_odds
+from heads.layers import mean_log_odds
 from heads.loss import binary_cross_entropy, known_labels
 from stores.spec import Granularity
 
@@ -42,6 +44,7 @@ class AsfConfig:
 
     num_features: int  # D
     num_classes: int  # C
+    network: Literal["observations", "two_stage_transformer"] = "observations"  # the paper's, or that of its Table 3e
     num_observations: int = 64  # K
     embed: int = 128  # E
     groups: int = 32  # G, of the linear maps
@@ -58,6 +61,12 @@ class AsfConfig:
                 f"groups={self.groups} does not divide {self.num_features} features and embed={self.embed}. "
                 f"--set groups={math.gcd(self.num_features, self.embed)} does, and so do its divisors."
             )
+        theirs = (self.num_observations, self.activity_specific, self.correlation) != (64, True, True)
+        if self.network == "two_stage_transformer" and theirs:
+            raise HeadError(
+                "num_observations, activity_specific and correlation are options of network=observations; "
+                "the two-stage transformer has embed, groups and dropout."
+            )
         if not 0 <= self.dropout < 1:
             raise HeadError(f"dropout is a share in [0, 1), not {self.dropout}.")
 
@@ -70,6 +79,7 @@ class Asf(Head):
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
     config_class: ClassVar[type[AsfConfig]] = AsfConfig
+    activity_CE: nn.Parameter
     paper: ClassVar[str] = (
         "Zhang et al., Multi-Label Activity Recognition using Activity-specific Features and Activity Correlations, "
         "CVPR 2021"
@@ -91,11 +101,22 @@ class Asf(Head):
     def __init__(self, config: AsfConfig) -> None:
         super().__init__()
         self.config = config
-        self.observe = Observations(config) if config.activity_specific else None
-        self.share = None if config.activity_specific else GroupLinear(config.num_features, config.embed, config.groups)
+        self.dropout = nn.Dropout(config.dropout)
+        self.observe: Observations | None = None
+        self.share: GroupLinear | None = None
+        self.correlate: Correlation | None = None
+        self.second: nn.Linear | None = None
+        self.stages: TwoStages | None = None
+        if config.network == "two_stage_transformer":
+            self.stages = TwoStages(config.num_features, config.embed, config.groups)
+            self.first = nn.Linear(config.num_features, config.num_classes)
+            return
+        if config.activity_specific:
+            self.observe = Observations(config)
+        else:
+            self.share = GroupLinear(config.num_features, config.embed, config.groups)
         self.activity_CE = nn.Parameter(torch.randn(config.num_classes, config.embed))
         self.correlate = Correlation(config) if config.correlation else None
-        self.dropout = nn.Dropout(config.dropout)
         self.first = nn.Linear(config.embed, 1)  # phi: of a class's own features
         self.second = nn.Linear(config.embed, 1) if config.correlation else None  # theta: of its correlated ones
 
@@ -109,13 +130,17 @@ class Asf(Head):
 
         Returns:
             Maps `observation` (B, K, T, H, W), `class` (B, C, K) and `correlation` (B, C, C), those that the
-            ablations leave.
+            ablations leave; of the two-stage transformer `position` (B, T, H, W), which adds up to 1.
         """
         scores, maps = self._scores(batch)
         return dataclasses.replace(scores, maps=maps)
 
     def _scores(self, batch: Batch) -> tuple[Scores, dict[str, Tensor]]:
         x_BTHWD, mask_BT = batch.features["map"], batch.mask["map"]
+        if self.stages is not None:
+            mean_BD, share_BP = self.stages(x_BTHWD.flatten(1, 3), by_position(mask_BT, x_BTHWD))
+            z_BC = self.first(self.dropout(mean_BD))
+            return Scores(z_BC, earlier=(z_BC,)), {"position": share_BP.reshape(x_BTHWD.shape[:4])}
         own_BCE, maps = self.activity_features(x_BTHWD, mask_BT)
         z_BC = self.first(self.dropout(own_BCE)).squeeze(-1)
         if self.correlate is None or self.second is None:
@@ -130,7 +155,7 @@ class Asf(Head):
         """Every class's own features (B, C, E), equation 1, and the attention that made them."""
         steps, height, width = x_BTHWD.shape[1:4]
         x_BPD = x_BTHWD.flatten(1, 3)
-        mask_BP = mask_BT.repeat_interleave(height * width, dim=1)
+        mask_BP = by_position(mask_BT, x_BTHWD)
         if self.observe is None:
             assert self.share is not None, "one of the two makes the features"
             count_B1 = mask_BP.sum(1, keepdim=True).clamp(min=1)
@@ -167,11 +192,12 @@ class Observations(nn.Module):
 
     def forward(self, x_BPD: Tensor, last_BD: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Observations (B, K, E) and their attention (B, K, P), from the features, those of the query, and a mask."""
-        q_BGKO = torch.einsum("gkoi,bgi->bgko", self.query_GKOI, grouped(last_BD, self.groups))
-        q_BKD = torch.einsum("bgko,kgoi->bkgi", q_BGKO, self.key_KGOI).flatten(2)
+        q_BGX = forth(self.query_GKOI.flatten(1, 2), grouped(last_BD, self.groups))  # X = K O
+        q_BGKO = q_BGX.reshape(*q_BGX.shape[:2], len(self.key_KGOI), -1)
+        q_BKD = back(self.key_KGOI, q_BGKO.transpose(1, 2)).flatten(2)
         seen_BKP = softmax(q_BKD @ x_BPD.mT, mask_BP[:, None])
         sum_BKGI = grouped(seen_BKP.to(x_BPD.dtype) @ x_BPD, self.groups)
-        return torch.einsum("kgoi,bkgi->bkgo", self.value_KGOI, sum_BKGI).flatten(2), seen_BKP
+        return forth(self.value_KGOI, sum_BKGI).flatten(2), seen_BKP
 
 
 class Correlation(nn.Module):
@@ -190,36 +216,9 @@ class Correlation(nn.Module):
         return softmax(self.query(own_BCE) @ self.key(own_BCE).mT) + self.cooccurrence_CC
 
 
-class GroupLinear(nn.Module):
-    """A linear map from each group of the input to the same group of the output, without bias (equation 13)."""
-
-    def __init__(self, num_in: int, num_out: int, groups: int) -> None:
-        super().__init__()
-        self.weight_GOI = group_weight(groups, num_out // groups, num_in // groups)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., G I) to (..., G O)."""
-        x_GI = grouped(x, len(self.weight_GOI))
-        return torch.einsum("...gi,goi->...go", x_GI, self.weight_GOI).flatten(-2)
-
-
-def group_weight(*shape: int) -> nn.Parameter:
-    """A weight whose last axis is summed over, with nn.Linear's first values."""
-    bound = 1 / math.sqrt(shape[-1])
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-
-
-def grouped(x: Tensor, groups: int) -> Tensor:
-    """(..., G I) to (..., G, I)."""
-    return x.reshape(*x.shape[:-1], groups, -1)
-
-
-def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Over the last axis, in float32 or wider; 0 where the mask is False, all alike where it is all False."""
-    scores = at_least_float32(scores)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(-1)
+def by_position(mask_BT: Tensor, x_BTHWD: Tensor) -> Tensor:
+    """(B, P) of a mask of steps."""
+    return mask_BT[..., None, None].expand(x_BTHWD.shape[:4]).flatten(1)
 
 
 def cooccurrence(labels_VC: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from heads.layers import at_least_float32
 from stores.spec import FeatureSpec, Granularity
 
 MAP_ELEMENTS = 2**24  # gated attention maps hold no more numbers at once: 64 MiB each in float32
+PARTS = 4  # in which gated attention goes through the queries at least
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Gated(Head):
     name: ClassVar[str] = "gated"
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("visual", "audio")
+    without: ClassVar[Mapping[str, str]] = {"visual": "modalities=audio", "audio": "modalities=visual"}
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.FRAME})
     config_class: ClassVar[type[GatedConfig]] = GatedConfig
     paper: ClassVar[str] = (
@@ -226,6 +228,7 @@ class GateAtt(Attention):
 
     def __init__(self, width: int, config: GatedConfig) -> None:
         super().__init__(width, config)
+        self.reach = config.masks[0].reach
         self.gate_global = nn.Parameter(torch.empty(config.num_steps, config.num_steps))
         self.gate_local = nn.Parameter(torch.empty(config.num_steps, config.num_steps))
         bound = 1 / math.sqrt(config.num_steps)  # nn.Linear's default
@@ -236,35 +239,58 @@ class GateAtt(Attention):
         """(B, T, D) to the same, T at most num_steps.
 
         A row of the gates depends on the same row of the maps alone: queries go in parts, of which the backward
-        pass makes the maps anew. Padding up to num_steps would have maps of 0, so the gates' first T rows and
-        columns are all that counts.
+        pass makes the maps anew, so that there is never a whole map. Of the local map a part has the columns that its
+        queries may see. Padding up to num_steps would have maps of 0, so the gates' first T rows and columns are all
+        that counts.
         """
         q_BMTE, k_BMTE, v_BMTE = self.split(x_BTD)
         batch, _, steps, _ = q_BMTE.shape
         assert seen.nearby is not None, "variant gate_att has a local mask"
-        gates = self.gate_global[:steps, :steps], self.gate_local[:steps, :steps]
-        step = max(1, MAP_ELEMENTS // (batch * self.num_heads * steps))
+        gate_global, gate_local = self.gate_global[:steps, :steps], self.gate_local[:steps, :steps]
+        rows = min(-(-steps // PARTS), max(1, MAP_ELEMENTS // (batch * self.num_heads * steps)))
         parts: list[Tensor] = []
-        for start in range(0, steps, step):
-            part = slice(start, start + step)
-            given = (q_BMTE[:, :, part], k_BMTE, v_BMTE, Seen(seen.everywhere, seen.nearby[:, :, part]), gates)
-            if step >= steps or not torch.is_grad_enabled():
-                parts.append(self.mixed(*given))
-            else:
+        for start in range(0, steps, rows):
+            part = slice(start, start + rows)
+            near = slice(max(0, start - self.reach), start + rows + self.reach)
+            some = Seen(seen.everywhere, seen.nearby[:, :, part, near])
+            given = (q_BMTE[:, :, part], k_BMTE, v_BMTE, some, (gate_global, gate_local[near]), near.start)
+            if torch.is_grad_enabled():
                 remember = self.share_dropped > 0
                 parts.append(checkpoint(self.mixed, *given, use_reentrant=False, preserve_rng_state=remember))
+            else:
+                parts.append(self.mixed(*given))
         out: Tensor = self.out(joined(torch.cat(parts, dim=2)))
         return out
 
-    def mixed(self, q_BMRE: Tensor, k_BMTE: Tensor, v_BMTE: Tensor, seen: Seen, gates: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, M, R, E) what some of the queries see through the mixed map; both maps come from one product."""
+    def mixed(
+        self,
+        q_BMRE: Tensor,
+        k_BMTE: Tensor,
+        v_BMTE: Tensor,
+        seen: Seen,
+        gates: tuple[Tensor, Tensor],
+        first: int = 0,
+    ) -> Tensor:
+        """(B, M, R, E) what some of the queries see through the mixed map; both maps come from one product.
+
+        Args:
+            q_BMRE: queries.
+            k_BMTE, v_BMTE: all keys and values.
+            seen: `nearby` for the columns that the queries may see locally.
+            gates: (T, T), and those of its rows that stand for these columns.
+            first: the first of these columns.
+        """
+        allowed, near_R = seen
+        assert near_R is not None, "variant gate_att has a local mask"
         scores_BMRT = at_least_float32((q_BMRE / math.sqrt(q_BMRE.shape[-1])) @ k_BMTE.transpose(-1, -2))
-        global_BMRT, local_BMRT = (
-            (scores_BMRT if allowed is None else scores_BMRT.masked_fill(~allowed, -torch.inf)).softmax(-1)
-            for allowed in seen
-        )
-        gate_BMRT = torch.sigmoid(at_least_float32(global_BMRT @ gates[0] - local_BMRT @ gates[1]))
-        map_BMRT = local_BMRT + gate_BMRT * (global_BMRT - local_BMRT)
+        last = first + near_R.shape[-1]
+        local_BMRL = scores_BMRT[..., first:last].masked_fill(~near_R, -torch.inf).softmax(-1)
+        if allowed is not None:
+            scores_BMRT = scores_BMRT.masked_fill(~allowed, -torch.inf)
+        global_BMRT = scores_BMRT.softmax(-1)
+        gate_BMRT = torch.sigmoid(at_least_float32(global_BMRT @ gates[0] - local_BMRL @ gates[1]))
+        local_BMRT = functional.pad(local_BMRL, (first, scores_BMRT.shape[-1] - last))
+        map_BMRT = torch.lerp(local_BMRT, global_BMRT, gate_BMRT)
         return functional.dropout(map_BMRT, self.share_dropped) @ v_BMTE
 
 

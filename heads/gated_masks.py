@@ -27,6 +27,11 @@ class LocalMask(NamedTuple):
     width: int  # W, frames
     dilation: int = 1  # L, frames; not for bd
 
+    @property
+    def reach(self) -> int:
+        """How far, in frames, a frame attends to either side at most."""
+        return self.width - 1 if self.kind == "bd" else self.width
+
     def allowed(self, steps: int, device: torch.device) -> Tensor:
         """(T, T) True where the row's frame attends to the column's; a frame always attends to itself."""
         at_T = torch.arange(steps, device=device)

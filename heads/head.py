@@ -70,6 +70,7 @@ class Head(nn.Module, ABC):
     name: ClassVar[str]
     level: ClassVar[Literal["row", "video"]]
     roles: ClassVar[tuple[str, ...]] = ("x",)  # the first one's rows are the time grid
+    without: ClassVar[Mapping[str, str]] = {}  # role -> the setting with which the head does not need it
     equal_times: ClassVar[bool] = False  # whether the rows of all roles must stand for the same times
     accepts: ClassVar[frozenset[Granularity]]
     config_class: ClassVar[type[Any]]

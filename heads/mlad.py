@@ -4,9 +4,10 @@ Source: Tirupattur et al., "Modeling Multi-Label Action Dependencies for Tempora
 2021; position code, ReLU after the attention, narrow feed-forward and dropout as in the authors' released code.
 Differs from it: padded steps are masked from attention and losses; `alpha` weighs the branch over classes, as
 equation 6 says (the released code puts it on the branch over time); all classes' features come from one matrix
-product.
+product. The fully connected baseline (`branches=joint`) is one branch that looks from every class at every step to
+all others; where that would take more memory than there is, it says so before.
 
-Shape letters: B windows, N rows, D features, C classes, E class embedding; S sequences, L steps of a sequence.
+Shape letters: B windows, N rows, D features, C classes, E class embedding; S sequences, L tokens of a sequence.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heads.attention_memory import MatrixGuard
 from heads.head import Batch, Head, HeadError, Scores
 from heads.layers import ClassifierPerClass, position_code
 from stores.spec import Granularity
@@ -37,7 +39,8 @@ class MladConfig:
     num_layers: int = 5  # 0: the class features alone, without attention (the paper's CF baseline)
     dropout: float = 0.2
     pos_enc: bool = True  # sinusoids on the input features
-    branches: Literal["both", "cb", "tb"] = "both"  # cb: over classes alone; tb: over time alone
+    # cb: over classes alone; tb: over time alone; joint: over all pairs of class and time at once
+    branches: Literal["both", "cb", "tb", "joint"] = "both"
     fixed_alpha: float | None = None  # weight of the branch over classes; None: learned
     initial_loss: bool = True  # train a second classifier on the class features before the layers
 
@@ -48,6 +51,8 @@ class MladConfig:
             raise HeadError(f"dropout is a share in [0, 1), not {self.dropout}.")
         if self.fixed_alpha is not None and not 0 <= self.fixed_alpha <= 1:
             raise HeadError(f"fixed_alpha is a weight in [0, 1], not {self.fixed_alpha}.")
+        if self.fixed_alpha is not None and self.branches != "both":
+            raise HeadError(f"fixed_alpha weighs two branches; branches={self.branches} has one.")
 
 
 class Mlad(Head):
@@ -82,37 +87,48 @@ class Mlad(Head):
         self.first: ClassifierPerClass | None = None
         if config.initial_loss and config.num_layers:
             self.first = ClassifierPerClass(config.num_classes, config.embed, math.sqrt(6 / config.embed))
+        self.guard = MatrixGuard(config.num_layers, config.dropout) if config.branches == "joint" else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight)
 
     def forward(self, batch: Batch) -> Scores:
-        """(B, N, C) logits; `earlier` are those of the class features before the layers."""
+        """(B, N, C) logits; `earlier` are those of the class features before the layers.
+
+        Raises:
+            HeadError: the matrices of joint attention do not fit into memory.
+        """
         x_BND, mask_BN = batch.features["x"], batch.mask["x"]
         if self.config.pos_enc:
             x_BND = x_BND + position_code(x_BND.shape[1], x_BND.shape[2], x_BND.device)
         x_BND = self.dropout(x_BND)
         x_BNCE = self.embed(x_BND).relu().unflatten(-1, (self.config.num_classes, self.config.embed))
         earlier = (self.first(x_BNCE),) if self.first is not None else ()
+        if self.guard is not None and self.layers:
+            self.guard.check(x_BNCE, self.training)
         for layer in self.layers:
             x_BNCE = layer(x_BNCE, mask_BN)
         return Scores(self.last(x_BNCE), earlier=earlier)
 
 
 class MladLayer(nn.Module):
-    """Two branches on the same input, over classes and over time, merged by one learned weight (equation 6)."""
+    """Two branches on the same input, over classes and over time, merged by one learned weight (equation 6).
+
+    Or one: either of them, or the one over both at once.
+    """
 
     def __init__(self, config: MladConfig) -> None:
         super().__init__()
-        self.over_classes = Branch(config, "classes") if config.branches != "tb" else None
-        self.over_time = Branch(config, "time") if config.branches != "cb" else None
+        self.over_classes = Branch(config, "classes") if config.branches in ("both", "cb") else None
+        self.over_time = Branch(config, "time") if config.branches in ("both", "tb") else None
+        self.over_pairs = Branch(config, "pairs") if config.branches == "joint" else None
         self.fixed_alpha = config.fixed_alpha
         learned = config.branches == "both" and config.fixed_alpha is None
         self.alpha_logit = nn.Parameter(torch.zeros(())) if learned else None
 
     def forward(self, x_BNCE: Tensor, mask_BN: Tensor) -> Tensor:
         """(B, N, C, E) to the same."""
-        branches = (self.over_classes, self.over_time)
+        branches = (self.over_classes, self.over_time, self.over_pairs)
         given: list[Tensor] = [branch(x_BNCE, mask_BN) for branch in branches if branch is not None]
         if len(given) == 1:
             return given[0]
@@ -131,7 +147,7 @@ class MladLayer(nn.Module):
 class Branch(nn.Module):
     """A post-norm block of self-attention with one head; its feed-forward is as wide as the embedding."""
 
-    def __init__(self, config: MladConfig, over: Literal["classes", "time"]) -> None:
+    def __init__(self, config: MladConfig, over: Literal["classes", "time", "pairs"]) -> None:
         super().__init__()
         width = config.embed
         self.over = over
@@ -142,12 +158,16 @@ class Branch(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BNCE: Tensor, mask_BN: Tensor) -> Tensor:
-        """(B, N, C, E) to the same; only attention over time can see a padded row, so only it masks."""
+        """(B, N, C, E) to the same; attention over classes alone sees no padded row, so it needs no mask."""
         q, k, v = self.project(x_BNCE).chunk(3, dim=-1)
         dropout = self.dropout.p if self.training else 0.0
         if self.over == "time":
             q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
             seen = attend(q, k, v, mask_BN[:, None, None, :], dropout).transpose(1, 2)
+        elif self.over == "pairs":
+            q, k, v = (tensor.flatten(1, 2).unsqueeze(1) for tensor in (q, k, v))
+            mask_BL = mask_BN[..., None].expand(x_BNCE.shape[:3]).flatten(1)
+            seen = attend(q, k, v, mask_BL[:, None, None, :], dropout).reshape(x_BNCE.shape)
         else:
             q, k, v = (tensor.flatten(0, 1).unsqueeze(1) for tensor in (q, k, v))
             seen = attend(q, k, v, None, dropout).reshape(x_BNCE.shape)

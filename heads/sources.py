@@ -73,7 +73,10 @@ def choose_sources(
         if not any(chosen_role == role for chosen_role, _, _ in chosen):
             kinds = ", ".join(sorted(head.accepts))
             held = ", ".join(f"{name} ({found.spec.granularity})" for name, (_, found) in sorted(named.items()))
-            raise HeadError(f"{head.name} needs a set of {kinds} rows for {role}; there is {held or 'no set'}.")
+            way_out = f" To go without {role}: --set {head.without[role]}." if role in head.without else ""
+            raise HeadError(
+                f"{head.name} needs a set of {kinds} rows for {role}; there is {held or 'no set'}.{way_out}"
+            )
     chosen.sort(key=lambda entry: head.roles.index(entry[0]))  # stable: the order within a role stays
     return _joined(chosen)
 

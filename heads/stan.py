@@ -91,6 +91,7 @@ class Stan(Head):
     name: ClassVar[str] = "stan"
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("spatial", "temporal")
+    without: ClassVar[Mapping[str, str]] = {"spatial": "streams=temporal", "temporal": "streams=spatial"}
     equal_times: ClassVar[bool] = True
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.SCENE})
     config_class: ClassVar[type[StanConfig]] = StanConfig

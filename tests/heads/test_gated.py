@@ -113,6 +113,13 @@ def drawn(mask: LocalMask, steps: int) -> list[str]:
     return ["".join("#" if seen else "." for seen in row) for row in mask.allowed(steps, torch.device("cpu")).tolist()]
 
 
+@pytest.mark.parametrize("mask", [LocalMask("bd", 4), LocalMask("tp", 3), LocalMask("td", 4, 2), LocalMask("bd", 1)])
+def test_no_frame_attends_further_than_the_reach(mask: LocalMask) -> None:
+    allowed_TT = mask.allowed(13, torch.device("cpu"))
+    furthest = max(abs(i - j) for i, j in allowed_TT.nonzero().tolist())
+    assert mask.reach == furthest
+
+
 def test_masks_look_as_the_paper_draws_them() -> None:
     assert drawn(LocalMask("bd", 3), 5) == ["###..", "###..", "###..", "...##", "...##"]
     assert drawn(LocalMask("tp", 1), 4) == ["##..", "###.", ".###", "..##"]
@@ -482,8 +489,8 @@ def test_mixed_rows_are_not_scaled_to_sum_to_one() -> None:
 # Parts
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_queries_in_parts_give_the_same_and_keep_no_map(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [1, 2, None])
+def test_queries_in_parts_give_the_same_and_keep_no_map(rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(11)
     head = head_of(variant="gate_att", width=2, ffn=8, modalities="audio")
     made: list[int] = []
@@ -508,10 +515,14 @@ def test_queries_in_parts_give_the_same_and_keep_no_map(rows: int, monkeypatch: 
         return gradients_of(head, batch_of()), len(kept)
 
     monkeypatch.setattr(Tensor, "softmax", counted)
-    whole_result, whole_kept = traced()
-    assert whole_kept > 0
-    assert max(made) == B * M * T * T
-    monkeypatch.setattr(gated, "MAP_ELEMENTS", rows * B * M * T)
+    with monkeypatch.context() as whole:
+        whole.setattr(gated, "PARTS", 1)
+        whole_result, _ = traced()
+        assert max(made) == B * M * T * T
+    if rows is None:
+        rows = math.ceil(T / 4)  # unless maps are large
+    else:
+        monkeypatch.setattr(gated, "MAP_ELEMENTS", rows * B * M * T)
     result, kept = traced()
     assert kept == 0
     assert max(made) == rows * B * M * T

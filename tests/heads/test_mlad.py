@@ -151,6 +151,37 @@ def test_alpha_weighs_the_branch_over_classes() -> None:
     assert torch.as_tensor(MladLayer(small()).alpha).item() == 0.5
 
 
+def test_fixed_alpha_stays_and_a_learned_one_moves() -> None:
+    torch.manual_seed(13)
+    for fixed, expected in ((None, 0.5), (0.25, 0.25), (0.0, 0.0)):
+        head = Mlad(small(fixed_alpha=fixed, dropout=0.0))
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
+        torch.autograd.backward(head(batch_of(torch.randn(2, 5, 6))).logits.square().sum())
+        optimizer.step()
+        for layer in head.layers:
+            assert isinstance(layer, MladLayer)
+            assert (float(torch.as_tensor(layer.alpha).detach()) == expected) == (fixed is not None)
+
+
+def test_without_the_initial_loss_only_the_last_scores_are_trained() -> None:
+    torch.manual_seed(14)
+    head = Mlad(small(initial_loss=False, dropout=0.0))
+    batch = batch_of(torch.randn(2, 5, 6))
+    batch.labels = torch.randint(0, 2, (2, 5, 4))
+    scores = head(batch)
+    assert scores.earlier == ()
+    expected = nn.functional.binary_cross_entropy_with_logits(scores.logits, batch.labels.float())
+    torch.testing.assert_close(head.loss(scores, batch), expected)
+    both = Mlad(small(dropout=0.0))
+    scores = both(batch)
+    expected = sum(
+        nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
+        for logits in (scores.logits, *scores.earlier)
+    )  # type: ignore[assignment]
+    assert len(scores.earlier) == 1
+    torch.testing.assert_close(both.loss(scores, batch), expected)
+
+
 def test_every_parameter_learns() -> None:
     torch.manual_seed(6)
     head = Mlad(small(dropout=0.0))
@@ -202,7 +233,120 @@ def test_weights_start_as_kaiming_uniform() -> None:
         assert float(weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
-@pytest.mark.parametrize("options", [{"dropout": 1.0}, {"fixed_alpha": 1.5}, {"embed": 0}, {"num_layers": -1}])
-def test_impossible_options_are_refused(options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 1.0},
+        {"fixed_alpha": 1.5},
+        {"fixed_alpha": 0.5, "branches": "joint"},
+        {"fixed_alpha": 0.5, "branches": "cb"},
+        {"embed": 0},
+        {"num_layers": -1},
+    ],
+)
+def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(HeadError):
         small(**options)
+
+
+# Every class at every step looks at all others
+
+
+def test_joint_layer_has_one_branch() -> None:
+    attention, feed_forward, norms = 4 * (128 * 128 + 128), 2 * (128 * 128 + 128), 2 * 2 * 128
+    assert attention + feed_forward + norms == 99_584
+    assert count(MladLayer(MladConfig(2048, 65, branches="joint"))) == 99_584
+    with torch.device("meta"):
+        head = Mlad(MladConfig(2048, 65, branches="joint"))
+    assert count(head) == 18_060_295 - 5 * (99_584 + 1)
+
+
+def spelled_out_joint(branch: Branch, x_NCE: Tensor) -> Tensor:
+    """Token by token, over all tokens of one video without padding."""
+    steps, classes, size = x_NCE.shape
+    wq, wk, wv = branch.project.weight.chunk(3)
+    bq, bk, bv = branch.project.bias.chunk(3)
+    places = [(n, c) for n in range(steps) for c in range(classes)]
+    keys = {place: wk @ x_NCE[place] + bk for place in places}
+    values = {place: wv @ x_NCE[place] + bv for place in places}
+    rows = []
+    for place in places:
+        query = wq @ x_NCE[place] + bq
+        weights = {other: torch.exp(query @ keys[other] / math.sqrt(size)) for other in places}
+        seen = sum(weights[other] * values[other] for other in places) / sum(weights.values())
+        x_E = branch.norm1(x_NCE[place] + (branch.out.weight @ seen + branch.out.bias).clamp(min=0))
+        wide_E = (branch.widen.weight @ x_E + branch.widen.bias).clamp(min=0)
+        rows.append(branch.norm2(x_E + branch.narrow.weight @ wide_E + branch.narrow.bias))
+    return torch.stack(rows).reshape(steps, classes, size)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-12), (torch.float, 1e-5)])
+def test_joint_layer_and_its_gradients_are_the_loop_over_pairs_of_tokens(dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(8)
+    layer = MladLayer(small(branches="joint")).eval().to(dtype)
+    assert layer.over_pairs is not None
+    lengths = (5, 3)
+    x_BNCE = torch.randn(2, 5, 4, 8, dtype=dtype, requires_grad=True)
+    mask_BN = torch.arange(5) < torch.tensor(lengths)[:, None]
+    weight_BNCE = torch.randn(2, 5, 4, 8, dtype=dtype)
+    inputs = [x_BNCE, *layer.parameters()]
+    fast = layer(x_BNCE, mask_BN)[mask_BN]
+    slow = torch.cat([spelled_out_joint(layer.over_pairs, x_BNCE[b, :length]) for b, length in enumerate(lengths)])
+    results = [[found, *torch.autograd.grad((found * weight_BNCE[mask_BN]).sum(), inputs)] for found in (fast, slow)]
+    for mine, right in zip(*results, strict=True):
+        assert float(right.detach().abs().sum()) > 0
+        error = (mine - right).detach().abs().max() / right.detach().abs().max().clamp(min=1)
+        assert float(error) <= tolerance
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e3])
+def test_padding_changes_nothing_for_joint_attention(filler: float) -> None:
+    torch.manual_seed(9)
+    head = Mlad(small(branches="joint", dropout=0.0)).double()
+    x_BND = torch.randn(2, 5, 6, dtype=torch.double)
+    results = []
+    for x in (x_BND, torch.cat([x_BND, torch.full((2, 3, 6), filler, dtype=torch.double)], dim=1)):
+        scores = head(batch_of(x, (torch.arange(x.shape[1]) < 5).expand(2, -1)))
+        logits = scores.logits[:, :5]
+        results.append([logits, *torch.autograd.grad(logits.square().sum(), list(head.layers.parameters()))])
+    for alone, padded in zip(*results, strict=True):
+        torch.testing.assert_close(padded, alone)
+
+
+def test_joint_attention_sees_every_class_at_every_step() -> None:
+    torch.manual_seed(10)
+    assert moved(MladLayer(small(branches="joint")).eval(), torch.randn(1, 5, 4, 8)).all()
+
+
+def found_the_mark(branches: str) -> float:
+    """Share of tokens that learn, from one layer, the sign that one token of their video carries.
+
+    A token knows that of its own step or class through either branch: 2 x 6 - 1 of 36 tokens; the others guess.
+    """
+    torch.manual_seed(11)
+    random = torch.Generator().manual_seed(12)
+    layer = MladLayer(MladConfig(1, 6, embed=8, dropout=0.0, branches=branches))  # type: ignore[arg-type]
+    last = nn.Linear(8, 1)
+    optimizer = torch.optim.Adam([*layer.parameters(), *last.parameters()], lr=1e-2)
+
+    def videos(number: int) -> tuple[Tensor, Tensor]:
+        sign_B = 2.0 * torch.randint(2, (number,), generator=random) - 1
+        x_BPE = 0.1 * torch.randn(number, 36, 8, generator=random)
+        at_B = torch.randint(36, (number,), generator=random)
+        x_BPE[torch.arange(number), at_B, 0] += 3 * sign_B
+        x_BPE[torch.arange(number), at_B, 1] += 3
+        return x_BPE.reshape(number, 6, 6, 8), sign_B
+
+    for step in range(141):
+        x_BNCE, sign_B = videos(64)
+        z_BNC = last(layer(x_BNCE, torch.ones(64, 6, dtype=torch.bool))).squeeze(-1)
+        if step < 140:
+            optimizer.zero_grad()
+            torch.autograd.backward(nn.functional.softplus(-z_BNC * sign_B[:, None, None]).mean())
+            optimizer.step()
+    return float((z_BNC * sign_B[:, None, None] > 0).float().mean())
+
+
+def test_only_joint_attention_finds_one_token_of_all_in_one_layer() -> None:
+    assert found_the_mark("joint") > 0.95
+    assert 0.5 < found_the_mark("both") < 11 / 36 + 25 / 36 * 0.5 + 0.05

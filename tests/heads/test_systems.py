@@ -12,11 +12,15 @@ import torch
 
 from heads.asf import Asf, cooccurrence
 from heads.checkpoint import create_run, load_run
-from heads.head import HeadError, head_class
+from heads.head import Batch, HeadError, Scores, head_class
+from heads.mlad import Mlad
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.plan import Crops
+from heads.run import RunPlan, carry_out, plan_run
 from heads.score_store import predict_store
 from heads.scoring import Question, score_store
+from heads.sources import choose_sources
+from heads.windows import Windows
 from stores import open_store
 from stores.labels import Labels
 from stores.spec import FeatureSpec, Granularity
@@ -100,7 +104,7 @@ def test_gated_works_from_pictures_alone_and_says_when_sound_is_missing(
     silent = write_store(
         tmp_path / "s.zarr", {"cnn.rgb.frame": features}, specs={"cnn.rgb.frame": SPECS["cnn.rgb.frame"]}
     )
-    with pytest.raises(HeadError, match="gated needs a set of frame rows for audio"):
+    with pytest.raises(HeadError, match=r"gated needs a set of frame rows for audio; .* --set modalities=visual\.$"):
         trained("gated", (silent, labels), tmp_path / "both", "epochs=1")
     trained("gated", (silent, labels), tmp_path / "silent", "epochs=1", "modalities=visual")
     trained("gated", world, tmp_path / "chosen", "epochs=1", "modalities=audio")
@@ -115,7 +119,7 @@ def test_stan_reads_one_stream_alone_and_refuses_scenes_that_differ(
 ) -> None:
     features, labels = planted(videos=40, rows=12)
     one = write_store(tmp_path / "one.zarr", {"cnn.rgb.scene": features}, specs=SPECS)
-    with pytest.raises(HeadError, match="stan needs a set of scene rows for temporal"):
+    with pytest.raises(HeadError, match=r"stan needs a set of scene rows for temporal; .* --set streams=spatial\.$"):
         trained("stan", (one, labels), tmp_path / "both", "epochs=1")
     trained("stan", (one, labels), tmp_path / "one", "epochs=1", "streams=spatial")
     assert score_store(tmp_path / "one" / "test.zarr", Question()).missing == ()
@@ -126,3 +130,51 @@ def test_stan_reads_one_stream_alone_and_refuses_scenes_that_differ(
     trained("stan", world, tmp_path / "equal", "epochs=1")
     with pytest.raises(HeadError, match=r"has other times in clips\.rgb\.scene"):
         predict_store(load_run(tmp_path / "equal"), [other], tmp_path / "p.zarr", device=CPU)
+
+
+def two_streams(path: Path) -> tuple[ZarrStore, Labels]:
+    """Clip rows of motion (5 features) and of pictures (8), 80 and more rows a video."""
+    pictures, labels = planted(videos=20, rows=80)
+    rng = np.random.default_rng(6)
+    motion = {video: rng.normal(size=(len(rows), 5)).astype("float32") for video, rows in pictures.items()}
+    specs = {
+        f"i3d.{stream}.clip": FeatureSpec(Granularity.CLIP, (width,), "float32", backbone="i3d", stream=stream)
+        for stream, width in (("flow", 5), ("rgb", 8))
+    }
+    return write_store(path, {"i3d.flow.clip": motion, "i3d.rgb.clip": pictures}, specs=specs), labels
+
+
+def planned(world: tuple[ZarrStore, Labels], *settings: str) -> RunPlan:
+    options, training = split_settings(Mlad, ["embed=8", "num_layers=1", "window=64", "batch_size=4", *settings])
+    return plan_run("mlad", [world[0]], world[1], options=options, training=training)
+
+
+def test_mlad_reads_pictures_and_motion_side_by_side_and_says_so(tmp_path: Path) -> None:
+    world = two_streams(tmp_path / "f.zarr")
+    plan = planned(world, "epochs=1")
+    assert plan.notes[0] == "features: i3d.rgb.clip + i3d.flow.clip; rows and times of the first"
+    assert plan.config.options["num_features"] == 13
+    windows = Windows(choose_sources(Mlad, [world[0]]), ["v00.mp4"], device=CPU)
+    pictures, motion = (world[0][f"i3d.{stream}.clip"].read("v00.mp4").features for stream in ("rgb", "flow"))
+    found = windows.batch(Crops(np.array([0]), np.array([0]), len(pictures))).features["x"][0]
+    assert np.array_equal(found.numpy(), np.concatenate([pictures, motion], axis=1))
+
+
+@pytest.mark.parametrize(("setting", "lengths"), [("true", {16, 32, 48, 64}), ("false", {64})])
+def test_mlad_trains_on_windows_of_one_length_or_of_several(
+    setting: str, lengths: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = two_streams(tmp_path / "f.zarr")
+    plan = planned(world, "epochs=8", f"variable_length={setting}")
+    seen: set[int] = set()
+    forward = Mlad.forward
+
+    def watched(head: Mlad, batch: Batch) -> Scores:
+        if head.training:
+            seen.add(batch.features["x"].shape[1])
+        return forward(head, batch)
+
+    monkeypatch.setattr(Mlad, "forward", watched)
+    create_run(tmp_path / "run", plan.config, plan.labels)
+    carry_out(tmp_path / "run", device=CPU, observer=Silent())
+    assert seen == lengths
