@@ -39,6 +39,8 @@ from stores.spec import FeatureSpec, Granularity
 HIDDEN = 128  # of q; more than 132 would exceed the paper's 45 million
 GATE_HIDDEN = 64  # half of it, for the gate reads two vectors
 CLASSIFIER = (512, 128)  # hidden layers of h
+RESNET18, R2PLUS1D_18 = 11_176_512, 31_300_125  # weights of the trunks, without their classifiers
+PUBLISHED: Mapping[str, Any] = {"num_spatial": 512, "num_temporal": 512, "num_classes": 20}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class Stan(Head):
     config_class: ClassVar[type[StanConfig]] = StanConfig
     paper: ClassVar[str] = (
         "Fish, Weinbren and Gilbert, Two-Stream Transformer Architecture for Long Form Video Understanding, BMVC 2022"
+    )
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "MMX, small, projection frozen, with the ResNet-18": {**PUBLISHED, "freeze_proj_t": True},
+        "MMX, small, with the ResNet-18": PUBLISHED,
+        "MMX, large, with both trunks": PUBLISHED,
+    }
+    published_rows: ClassVar[tuple[int, ...]] = (13,)
+    published_part: ClassVar[tuple[str, str]] = ("one encoder", "streams.spatial.layers")
+    trained_beside: ClassVar[Mapping[str, int]] = dict(
+        zip(published, (RESNET18, RESNET18, RESNET18 + R2PLUS1D_18), strict=True)
     )
     recipe: ClassVar[Mapping[str, Any]] = {"optimizer": "adamw", "lr": 5e-6, "weight_decay": 0.09, "batch_size": 2}
 
