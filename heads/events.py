@@ -70,7 +70,7 @@ class Events:
         return self._size
 
     def resume(self, size: int) -> bool:
-        """Go on after the first `size` bytes, dropping the rest; False if they are not there and the file begins anew."""
+        """Go on after the first `size` bytes, dropping the rest; False if they are gone and the file begins anew."""
         self._size = size if self._held(size) else 0
         if self._size:
             disk.write_from(self.path, b"", self._size)

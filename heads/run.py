@@ -28,12 +28,11 @@ from heads.checkpoint import (
     read_run_labels,
     write_json,
 )
-from heads.cost import PeakMemory, cost_of
+from heads.cost import PeakMemory
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, full_config
-from heads.protocols import number
+from heads.outcome import outcome
 from heads.score_store import write_scores
-from heads.scoring import Question, score_store
 from heads.sources import Source, choose_sources, find_sources, require_equal_times
 from heads.train import SELECTION, Observer, Training
 from heads.windows import Windows, role_shapes
@@ -141,8 +140,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
     """Train the run in the folder `run` to its end, score its validation and test videos, and say how it went.
 
     Returns:
-        What result.json holds: head, epochs, best_epoch, val (protocol and score), test (the same, chance, videos),
-        predictions, cost, seconds.
+        What result.json holds, as `heads.outcome` has it.
 
     Raises:
         SpecMismatchError: the stores no longer hold what the run was planned on.
@@ -162,7 +160,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
         members = {name: [index[video] for video in split] for name, split in config.split.items()}
         training = prepare(config, windows, members, run, observer)
         training.memory = memory
-        position = training.run()
+        training.run()
         trained = load_run(run, device)
         predictions = {}
         for name in ("val", "test"):
@@ -173,51 +171,12 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
                 kept = labels.only(config.matched[video] for video in counted).to_dict()
                 write_scores(out, trained, windows, members[name], expected=counted, split=name, labels=kept)
                 predictions[name] = str(out)
-        result = {
-            "head": config.head,
-            "epochs": position.epoch,
-            "best_epoch": position.best_epoch,
-            "val": {"protocol": SELECTION[training.level, training.options.select][0], "score": position.best},
-            "test": held_out(Path(predictions["test"])) if "test" in predictions else None,
-            "predictions": predictions,
-            "cost": {
-                **cost_of(
-                    head_class(config.head),
-                    config.options,
-                    windows.shapes,
-                    typical_rows(config, windows, members["train"]),
-                    [entry["seconds"] for entry in position.history],
-                ),
-                "peak_memory": position.peak_memory,
-                "peak_memory_of": memory.of,
-            },
-            "random_weights": config.random_weights,
-            "seconds": round(sum(entry["seconds"] for entry in position.history), 3),
-        }
+        result = outcome(config, training, members["train"], predictions, memory)
         write_json(run / "result.json", result)
         return result
     finally:
         for store in stores:
             store.close()
-
-
-def held_out(scores: Path) -> dict[str, Any]:
-    """How the predictions at `scores` do under the protocol of their level, as JSON types; null for no number."""
-    report = score_store(scores, Question(allow_missing=True))
-    return {
-        "protocol": report.protocol,
-        "score": number(report.score),
-        "chance": number(report.chance),
-        "videos_scored": report.scored,
-        "videos_expected": report.scored + len(report.missing),
-    }
-
-
-def typical_rows(config: RunConfig, windows: Windows, train: Sequence[int]) -> int:
-    """Rows of a forward pass: of a window, or where the head sees whole videos those of the median training video."""
-    if head_class(config.head).level == "row":
-        return config.training.window
-    return int(np.median(windows.rows_V[list(train)]))
 
 
 def require_resumable(run: Path, config: RunConfig) -> None:

@@ -197,7 +197,7 @@ class Training:
         position.seconds += time.monotonic() - began
 
     def add_gradient(self, batch: Batch) -> Tensor:
-        """Of the loss of one batch, which is returned; where several make an update, each counts by its known labels."""
+        """Of the loss of one batch, which is returned; of several to an update each counts by its known labels."""
         batch.class_weights = self.class_weights
         with autocast(self.windows.device, self.options.precision):
             scores = self.model(batch)
