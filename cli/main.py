@@ -14,7 +14,15 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import TyperException
 
-from cli import demo_command, extract_command, heads_command, score_command, store_commands, train_command
+from cli import (
+    demo_command,
+    extract_command,
+    heads_command,
+    score_command,
+    store_commands,
+    table_command,
+    train_command,
+)
 from cli.output import print_line
 from stores.errors import VlError
 
@@ -49,7 +57,15 @@ def options(
     """Options before the command."""
 
 
-for commands in (extract_command, train_command, score_command, heads_command, store_commands, demo_command):
+for commands in (
+    extract_command,
+    train_command,
+    score_command,
+    table_command,
+    heads_command,
+    store_commands,
+    demo_command,
+):
     commands.register(app)
 
 
