@@ -32,6 +32,9 @@ def table(
     features: Annotated[list[Path], typer.Option(help="Feature store; several are joined by video.")],
     labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
     heads: Annotated[str | None, typer.Option(help="Heads as a,b.", show_default="all that fit")] = None,
+    sets: Annotated[
+        str | None, typer.Option(help="Feature sets to use, as a,b; each head takes those that it can.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train every head so many times.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The first; without subsets it also splits the videos.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the table and its runs.")] = Path("table"),
@@ -70,6 +73,7 @@ def table(
             found,
             heads=wanted,
             settings=settings,
+            sets=split(sets or ""),
             seeds=range(seed, seed + seeds),
             lists={name: path for name, path in lists.items() if path is not None},
             label_source=str(labels or "attached to the store"),

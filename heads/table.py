@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from heads.checkpoint import create_run, read_json
-from heads.head import HEADS, HeadError, head_class
+from heads.head import HEADS, Head, HeadError, head_class
 from heads.options import TrainOptions, split_settings
 from heads.protocols import Report
 from heads.run import RunPlan, attached_labels, carry_out, plan_run, require_begun_with
@@ -80,7 +80,7 @@ class Line:
 
     head: str
     level: str  # what it scores: row or video
-    sets: tuple[str, ...]  # feature sets that it reads
+    sets: tuple[str, ...]  # feature sets that it reads; the rows of the first are scored
     video: Spread | None  # test mAP over videos, of a row head by its highest row
     rows: Spread | None  # test mAP over rows; row heads alone
     val: Spread | None
@@ -152,6 +152,7 @@ def plan_table(
     *,
     heads: Sequence[str] = (),
     settings: Sequence[str] = (),
+    sets: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
     lists: Mapping[str, Path] | None = None,
     label_source: str = "attached to the store",
@@ -164,13 +165,17 @@ def plan_table(
         labels: None takes those attached to the first store that has some.
         heads: names; empty takes all that there are.
         settings: as `parse_settings` has them.
+        sets: names of feature sets; each head takes those of them that it can; empty: all that it can.
         seeds: of weights and batches; the first also splits videos where neither lists nor labels do.
         lists: split name to a file of ids.
 
     Raises:
-        HeadError: no head fits, or a run that lies there was begun with other settings.
+        HeadError: no head fits, a set is not there, or a run that lies there was begun with other settings.
     """
     words_for = parse_settings(settings)
+    held = sorted(name for store in stores for name in store)
+    if unknown := [name for name in sets if name not in held]:
+        raise HeadError(f"there is no set '{printable(unknown[0])}'; there is {', '.join(held) or 'none'}.")
     labels = labels or attached_labels(stores)
     runs: list[Planned] = []
     unfit: dict[str, str] = {}
@@ -185,6 +190,7 @@ def plan_table(
                     labels,
                     options=options,
                     training=training,
+                    sets=sets_for(kind, stores, sets, options),
                     lists=lists,
                     split_seed=seeds[0],
                     label_source=label_source,
@@ -201,6 +207,15 @@ def plan_table(
     if not runs:
         raise HeadError("no head fits. " + " ".join(f"{name}: {reason}" for name, reason in unfit.items()))
     return TablePlan(tuple(runs), unfit)
+
+
+def sets_for(
+    head: type[Head], stores: Sequence[FeatureStore], wanted: Sequence[str], options: Mapping[str, Any]
+) -> Sequence[str]:
+    """Those of the wanted sets that the head reads; all of them if it reads none, for the error to name."""
+    specs = {name: store[name].spec for store in stores for name in store}
+    roles = head.roles_for(options)
+    return [name for name in wanted if head.role_of(specs[name]) in roles] or wanted
 
 
 def make_table(plan: TablePlan, *, device: torch.device, observer: TableObserver) -> Table:

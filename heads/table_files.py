@@ -151,6 +151,8 @@ def notes(table: Table) -> list[str]:
     counts = {line.videos_scored for line in table.lines}
     if len(counts) > 1:
         found.append("not all heads are scored on the same number of test videos, so their scores do not compare")
+    if len({line.sets[0] for line in table.lines if line.rows}) > 1:
+        found.append("frame mAPs are of the rows of each head's first set, so those of other sets do not compare")
     found += [f"{run} failed: {printable(why)}" for run, why in table.failed.items()]
     found += [f"{head} does not fit: {printable(why)}" for head, why in table.unfit.items()]
     return found

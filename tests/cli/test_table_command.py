@@ -235,11 +235,27 @@ def test_a_head_that_was_asked_for_and_does_not_fit_ends_with_3(said: Said) -> N
     assert "asf does not fit" in err
 
 
+def test_sets_say_what_each_head_may_read(said: Said) -> None:
+    features, labels = planted(videos=12)
+    specs = {"cnn": flat_spec(8, backbone="cnn"), "mel": flat_spec(8, backbone="mel", stream="audio")}
+    write_store(Path("two.zarr"), dict.fromkeys(specs, features), specs=specs)
+    with ZarrWriter(Path("two.zarr"), {}) as writer:
+        writer.attach("labels", labels.to_dict())
+    words = ("--epochs", "1", "--seeds", "1", "--heads", "linear,gated", "--set", "gated:ffn=8")
+    assert said(*words, store="two.zarr")[0] == 0
+    assert {head: line["sets"] for head, line in lines_of().items()} == {"linear": "cnn mel", "gated": "cnn mel"}
+    code, _, err = said(*words, "--sets", "mel", "--out", "sound", store="two.zarr")
+    assert code == 3
+    assert "gated does not fit: gated needs a set of frame rows for visual" in err
+    assert lines_of("sound")["linear"]["sets"] == "mel"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--heads", "asf,gated"], "no head fits. asf: asf needs a set of map rows for map; there is cnn (frame)"),
         (["--heads", "mlda"], "there is no head 'mlda'"),
+        (["--sets", "mel"], "there is no set 'mel'; there is cnn"),
         (["--set", "embed=4"], "For an option of one head write HEAD:embed=4"),
         (["--set", "mlda:embed=4"], "there is no head 'mlda'"),
         (["--set", "mlad:depth=4"], "mlad has no option 'depth'"),
