@@ -6,11 +6,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heads.table import Line, Spread, Table
 from stores import disk
 from stores.names import printable
+
+if TYPE_CHECKING:  # matplotlib takes a second to import
+    from matplotlib.figure import Figure
 
 RANDOM = "RANDOM WEIGHTS: these features come from a network that was never trained. The scores mean nothing."
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -159,6 +162,13 @@ def notes(table: Table) -> list[str]:
 
 
 def table_png(table: Table) -> bytes:
+    """The picture as a PNG file."""
+    data = io.BytesIO()
+    table_figure(table).savefig(data, format="png", dpi=130, metadata={"Software": None})
+    return data.getvalue()
+
+
+def table_figure(table: Table) -> Figure:
     """Bars of the video scores with their deviations, chance as a line, the other columns beside them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -188,9 +198,7 @@ def table_png(table: Table) -> bytes:
     figure.text(0.02, 1 - 0.3 / height, title, color=RED if table.random_weights else DARK, weight="bold", fontsize=12)
     if missing:
         figure.text(0.02, 0.1 / height, "\n".join(missing), color=RED, fontsize=9, linespacing=1.5, parse_math=False)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=130, metadata={"Software": None})
-    return data.getvalue()
+    return figure
 
 
 def _shortened(reasons: Mapping[str, str], verb: str) -> list[str]:

@@ -12,9 +12,19 @@ from heads.train import Epoch
 KEYS = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|(\r)|(\n)|(.)", re.DOTALL)
 
 
-class Terminal(io.StringIO):
+class Stream(io.TextIOWrapper):
+    """Has a buffer below it, as a true stderr: libraries write there too."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), "utf-8", newline="", write_through=True)
+        self.terminal = terminal
+
     def isatty(self) -> bool:
-        return True
+        return self.terminal
+
+    def text(self) -> str:
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode()
 
 
 def screen(text: str) -> list[str]:
@@ -36,7 +46,7 @@ def screen(text: str) -> list[str]:
     return [line.rstrip() for line in rows if line.strip()]
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, first: int = 1) -> TrainingProgress:
+def watch(monkeypatch: pytest.MonkeyPatch, stream: Stream, first: int = 1) -> TrainingProgress:
     """Three epochs of ten updates, from update `first` on."""
     monkeypatch.setattr(sys, "stderr", stream)
     for name, value in {"TERM": "xterm", "COLUMNS": "100"}.items():
@@ -60,20 +70,20 @@ EXPECTED = [
 
 
 def test_lines_stand_above_the_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = Terminal()
+    stream = Stream(terminal=True)
     watch(monkeypatch, stream)
-    assert screen(stream.getvalue()) == EXPECTED
-    assert re.search(r"30/30 \S+ left", re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()))
+    assert screen(stream.text()) == EXPECTED
+    assert re.search(r"30/30 \S+ left", re.sub(r"\x1b\[[0-9;]*m", "", stream.text()))
 
 
 def test_lines_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
+    stream = Stream(terminal=False)
     watch(monkeypatch, stream)
-    assert stream.getvalue().splitlines() == EXPECTED
+    assert stream.text().splitlines() == EXPECTED
 
 
 def test_what_was_done_before_does_not_count_as_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = watch(monkeypatch, Terminal(), first=21)
+    progress = watch(monkeypatch, Stream(terminal=True), first=21)
     (task,) = progress.bar.tasks
     assert task.completed == 30
     assert sum(sample.completed for sample in task._progress) == 9

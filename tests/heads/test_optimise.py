@@ -111,8 +111,11 @@ def test_updates_are_those_of_the_optimiser(
 
 
 def test_a_seed_fixes_every_weight_and_another_gives_others(tmp_path: Path, store: ZarrStore, labels: Labels) -> None:
-    """With dropout, which draws at every step."""
+    """From the first weights on, and with dropout, which draws at every step."""
     runs = [begin(tmp_path / f"{n}", store, labels, "tconv", width=4, seed=seed) for n, seed in enumerate((5, 5, 6))]
+    first = [prepared(run, store, labels).model.state_dict()["head.last.weight"].clone() for run in runs]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
     for number, run in enumerate(runs):
         torch.manual_seed(1000 + number)  # what went on before must not matter
         carry_out(run, device=CPU, observer=Silent())
