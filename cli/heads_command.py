@@ -36,5 +36,9 @@ def text(card: HeadCard) -> str:
     for label, values in (("--set", card.options), ("trained with", card.training)):
         if values:
             lines.append(f"  {label} " + " ".join(f"{name}={value}" for name, value in values.items()))
-    lines += [f"  {count:,} parameters: {setting}" for setting, count in card.parameters.items()]
+    shape = " x ".join(map(str, card.published_rows))
+    for setting, count in card.parameters.items():
+        counted = card.multiply_adds.get(setting)
+        cost = "" if counted is None else f"; {counted / 1e9:.3f} G multiply-adds of the head for {shape} rows"
+        lines.append(f"  {count:,} parameters: {setting}{cost}")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from cli import (
     heads_command,
     score_command,
     store_commands,
+    table_command,
     train_command,
 )
 from cli.output import print_line
@@ -62,6 +63,7 @@ for commands in (
     train_command,
     score_command,
     fuse_command,
+    table_command,
     heads_command,
     store_commands,
     demo_command,

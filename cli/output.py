@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from stores.names import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def print_line(text: str, *, colour: str | None = None) -> None:
     """One line on stderr; control characters and line breaks in it are shown, not obeyed."""
     line = printable(text)
     typer.echo(typer.style(line, fg=colour) if colour and sys.stderr.isatty() else line, err=True)
+
+
+def print_above(bar: Progress, text: str, *, colour: str | None = None) -> None:
+    """One line above a progress bar on a terminal; where there is none, as `print_line` does."""
+    from rich.markup import escape
+
+    if not bar.console.is_terminal:
+        print_line(text)
+        return
+    shown = escape(printable(text))
+    bar.console.print(f"[{colour}]{shown}[/]" if colour else shown, highlight=False, soft_wrap=True)

@@ -8,12 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cli.output import print_line
+from cli.output import print_above, print_line
 from extract.pipeline import Observer
-from stores.names import printable
 from stores.spec import Failure
 
 LINE_EVERY_S = 30.0
@@ -97,8 +95,4 @@ class ExtractionProgress(Observer):
             print_line(f"{text}, {done:.0f} s of video, about {left:.0f} s left")
 
     def line(self, text: str, colour: str | None = None) -> None:
-        if self.live:
-            shown = escape(printable(text))
-            self.bar.console.print(f"[{colour}]{shown}[/]" if colour else shown, highlight=False, soft_wrap=True)
-        else:
-            print_line(text)
+        print_above(self.bar, text, colour=colour)

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train_head(
-    head: Annotated[str | None, typer.Argument(help="mlad, tconv, linear, meanpool.")] = None,
+    head: Annotated[str | None, typer.Argument(help="mlad, stld, asf, gated, stan or a baseline: vl heads.")] = None,
     features: Annotated[list[Path] | None, typer.Option(help="Feature store; several are joined by video.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
@@ -43,7 +43,7 @@ def train_head(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="none, cosine or onecycle.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
@@ -79,6 +79,7 @@ def train_head(
         sets=split(sets or ""),
         lists={name: path for name, path in lists.items() if path is not None},
         split_seed=seed,
+        seeds=seeds,
     )
     results = []
     with resumable_signals():
@@ -118,7 +119,7 @@ def predict(
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line asks for, but for the seed."""
+    """What the command line asks for, but for the seed; of several seeds a finished run is not trained again."""
 
     head: str
     features: tuple[Path, ...]
@@ -127,14 +128,15 @@ class Choice:
     sets: tuple[str, ...]
     lists: dict[str, Path]
     split_seed: int
+    seeds: int = 1
 
 
 def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str, Any]:
     """Begin one run and carry it out; a run that lies unfinished in `out` with the same config goes on."""
-    from heads.checkpoint import create_run, new_run
+    from heads.checkpoint import create_run, new_run, read_json
     from heads.head import head_class
     from heads.options import split_settings
-    from heads.run import find_device, plan_run, require_resumable
+    from heads.run import find_device, plan_run, require_begun_with, require_resumable
 
     place = find_device(device)
     options, training = split_settings(head_class(choice.head), (*choice.settings, f"seed={seed}"))
@@ -158,6 +160,10 @@ def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str,
     for store in stores:
         store.close()
     if out is not None and (out / "config.json").exists():
+        if choice.seeds > 1 and (out / "result.json").is_file():
+            require_begun_with(out, plan.config)
+            print_line(f"{out} is finished")
+            return {"run": str(out), **read_json(out / "result.json")}
         require_resumable(out, plan.config)
         return go_on(out, str(place))
     run = out or new_run(RUNS, choice.head)
@@ -205,26 +211,39 @@ def shout_if_random(random: bool) -> None:
 
 def show(results: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     """The closing summary: of each run, and of all seeds together."""
-    scores = [result["val"]["score"] for result in results if result["val"]["score"] is not None]
-    spread = None
-    if len(scores) > 1:
-        spread = {"mean": statistics.mean(scores), "sd": statistics.stdev(scores), "seeds": len(scores)}
+    spreads = {part: spread_over(results, part) for part in ("val", "test")}
     if as_json:
-        typer.echo(json.dumps({"runs": list(results), "val": spread}))
+        typer.echo(json.dumps({"runs": list(results), **spreads}))
         return
     for result in results:
-        protocol, score = result["val"]["protocol"], result["val"]["score"]
         random = "RANDOM WEIGHTS " if result["random_weights"] else ""
-        found = "no validation score" if score is None else f"val {protocol} {score:.4f}"
-        typer.echo(
-            f"{random}{result['run']}: {result['head']} {found} at epoch {result['best_epoch']} of {result['epochs']}"
-        )
+        line = f"{random}{result['run']}: {result['head']} {said(result, 'val')} at epoch {result['best_epoch']}"
+        typer.echo(f"{line} of {result['epochs']}; {said(result, 'test')}")
         if "test" in result["predictions"]:
             typer.echo(f"test predictions: {result['predictions']['test']} ('vl score {result['run']}' scores them)")
-    if spread:
-        typer.echo(
-            f"val {results[0]['val']['protocol']} {spread['mean']:.4f} ± {spread['sd']:.4f}, {len(scores)} seeds"
-        )
+    for part, spread in spreads.items():
+        if spread:
+            name = f"{part} {results[0][part]['protocol']}"
+            typer.echo(f"{name} {spread['mean']:.4f} ± {spread['sd']:.4f}, {spread['seeds']} seeds")
+
+
+def said(result: Mapping[str, Any], part: str) -> str:
+    """A run's score of one split, with what it leaves out."""
+    found = result[part]
+    if found is None or found["score"] is None:
+        return f"no {'validation' if part == 'val' else part} score"
+    text = f"{part} {found['protocol']} {found['score']:.4f}"
+    if found.get("videos_scored") == found.get("videos_expected"):
+        return text
+    return f"{text} on {found['videos_scored']} of {found['videos_expected']} videos"
+
+
+def spread_over(results: Sequence[Mapping[str, Any]], part: str) -> dict[str, float] | None:
+    """Mean and deviation (n - 1) of the runs' scores; None of fewer than two."""
+    scores = [result[part]["score"] for result in results if result[part] and result[part]["score"] is not None]
+    if len(scores) < 2:
+        return None
+    return {"mean": statistics.mean(scores), "sd": statistics.stdev(scores), "seeds": len(scores)}
 
 
 def open_all(paths: Sequence[Path]) -> list[FeatureStore]:

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cli.output import print_line
+from cli.output import print_above
 from heads.train import Epoch, Observer
 
 
@@ -29,6 +29,7 @@ class TrainingProgress(Observer):
             transient=True,
         )
         self.task = self.bar.add_task("training", total=None)
+        self.began = False
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -40,14 +41,17 @@ class TrainingProgress(Observer):
         self.bar.stop()
 
     def note(self, text: str) -> None:
-        print_line(text)
+        print_above(self.bar, text)
 
     def step(self, done: int, total: int) -> None:
-        self.bar.update(self.task, completed=done, total=total)
+        if self.began:
+            self.bar.update(self.task, completed=done)
+        else:  # what was done before a run was cut off says nothing of its speed now
+            self.bar.reset(self.task, completed=done, total=total)
+            self.began = True
 
     def epoch(self, epoch: Epoch, best: bool) -> None:
         if best or epoch.val is not None:
             score = "" if epoch.val is None else f"  val {epoch.val:.4f}{' best' if best else ''}"
-            print_line(
-                f"epoch {epoch.epoch:4d}  loss {epoch.loss:.4f}{score}  lr {epoch.lr:.2g}  {epoch.seconds:.1f} s"
-            )
+            text = f"epoch {epoch.epoch:4d}  loss {epoch.loss:.4f}{score}  lr {epoch.lr:.2g}  {epoch.seconds:.1f} s"
+            print_above(self.bar, text)

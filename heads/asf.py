@@ -87,6 +87,7 @@ class Asf(Head):
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "Charades, CSN-152": {"num_features": 2048, "num_classes": 157}
     }
+    published_rows: ClassVar[tuple[int, ...]] = (4, 7, 7)
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "sgd",
         "lr": 3.5e-2,

@@ -93,6 +93,7 @@ class Gated(Head):
         f"YouTube-8M, {variant}": {"num_visual": 1024, "num_audio": 128, "num_classes": 3862, "variant": variant}
         for variant in ("global", "share", "gate_att", "gate_op")
     }
+    published_rows: ClassVar[tuple[int, ...]] = (300,)
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "lr": 2e-4,

@@ -76,6 +76,9 @@ class Head(nn.Module, ABC):
     config_class: ClassVar[type[Any]]
     paper: ClassVar[str] = "a baseline"  # authors, title, venue and year
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name of a published setting -> fields of the config
+    published_rows: ClassVar[tuple[int, ...]] = ()  # rows of its window or video; of maps also height and width
+    published_part: ClassVar[tuple[str, str]] = ("", "")  # name of a part that the paper sizes, and its module
+    trained_beside: ClassVar[Mapping[str, int]] = {}  # published setting -> weights of networks trained with the head
     recipe: ClassVar[Mapping[str, Any]] = {}  # training options that this head wants other than the trainer's
     config: Any
 

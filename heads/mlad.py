@@ -69,6 +69,8 @@ class Mlad(Head):
         "MultiTHUMOS, rgb and flow": {"num_features": 2048, "num_classes": 65},
         "Charades, rgb and flow": {"num_features": 2048, "num_classes": 157},
     }
+    published_rows: ClassVar[tuple[int, ...]] = (128,)
+    published_part: ClassVar[tuple[str, str]] = ("one layer", "layers.0")
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam",
         "lr": 1e-4,

@@ -28,8 +28,10 @@ from heads.checkpoint import (
     read_run_labels,
     write_json,
 )
+from heads.cost import PeakMemory
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions, full_config
+from heads.outcome import outcome
 from heads.score_store import write_scores
 from heads.sources import Source, choose_sources, find_sources, require_equal_times
 from heads.train import SELECTION, Observer, Training
@@ -140,7 +142,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
     """Train the run in the folder `run` to its end, score its validation and test videos, and say how it went.
 
     Returns:
-        What result.json holds: head, epochs, best_epoch, val (protocol and score), predictions, seconds.
+        What result.json holds, as `heads.outcome` has it.
 
     Raises:
         SpecMismatchError: the stores no longer hold what the run was planned on.
@@ -149,6 +151,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
     config = read_config(run)
     labels = read_run_labels(run, config)
     stores = open_stores(config)
+    memory = PeakMemory(device)
     try:
         sources = find_sources(config.features, stores)
         videos = [video for split in config.split.values() for video in split]
@@ -158,7 +161,8 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
         index = {video: number for number, video in enumerate(videos)}
         members = {name: [index[video] for video in split] for name, split in config.split.items()}
         training = prepare(config, windows, members, run, observer)
-        position = training.run()
+        training.memory = memory
+        training.run()
         trained = load_run(run, device)
         predictions = {}
         for name in ("val", "test"):
@@ -179,15 +183,7 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
                     keep_windows=keep,
                 )
                 predictions[name] = str(out)
-        result = {
-            "head": config.head,
-            "epochs": position.epoch,
-            "best_epoch": position.best_epoch,
-            "val": {"protocol": SELECTION[training.level, training.options.select][0], "score": position.best},
-            "predictions": predictions,
-            "random_weights": config.random_weights,
-            "seconds": round(sum(entry["seconds"] for entry in position.history), 3),
-        }
+        result = outcome(config, training, members["train"], predictions, memory)
         write_json(run / "result.json", result)
         return result
     finally:
@@ -199,6 +195,11 @@ def require_resumable(run: Path, config: RunConfig) -> None:
     """HeadError unless the run in the folder `run` is unfinished and was begun with this config."""
     if (run / "result.json").is_file():
         raise HeadError(f"{printable(run)} is finished. Give --out a new folder; 'vl score' scores the finished run.")
+    require_begun_with(run, config)
+
+
+def require_begun_with(run: Path, config: RunConfig) -> None:
+    """HeadError, naming the setting that differs, unless the run in the folder `run` was begun with this config."""
     begun, wanted = _decisive(read_config(run)), _decisive(config)
     for name in sorted({*begun, *wanted}):
         if begun.get(name) != wanted.get(name):

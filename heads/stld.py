@@ -80,6 +80,8 @@ class Stld(Head):
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "Charades, SlowFast": {"num_features": 2304, "num_classes": 157}
     }
+    published_rows: ClassVar[tuple[int, ...]] = (32, 7, 7)  # 64 frames, every other; slow pathway repeated 4 times
+    published_part: ClassVar[tuple[str, str]] = ("one layer", "spatial.layers.0")
     recipe: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adamw",
         "lr": 1e-4,

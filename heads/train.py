@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from heads.checkpoint import load_tensors, save_tensors
+from heads.cost import PeakMemory
+from heads.events import Events
 from heads.head import Batch, HeadError
 from heads.loss import balancing_weights, known_labels
 from heads.metrics import frame_map, video_map
@@ -84,6 +86,8 @@ class Position:
     since_drop: int = 0  # validations that were no better, since the last one that was or the last drop of the rate
     drops: int = 0  # of the rate, by plateau
     seconds: float = 0.0  # spent in the running epoch
+    events: int = 0  # bytes of the event file
+    peak_memory: int = 0  # bytes
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -130,6 +134,8 @@ class Training:
         self.averaged = copy.deepcopy(model) if options.ema else None
         self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
         self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
+        self.events = Events(folder, self.epochs * self.steps_an_epoch)
+        self.memory: PeakMemory | None = None  # whoever wants to know the memory starts measuring before the rows load
         self.saved_at = time.monotonic()
 
     def balance(self) -> Tensor:
@@ -175,12 +181,13 @@ class Training:
         position, began = self.position, time.monotonic()
         self.model.train()
         for batch in self.windows.batches(self.plan(position.epoch)[position.batch :]):
-            self.add_gradient(batch)
+            loss = self.add_gradient(batch)
             position.batch += 1
             if position.batch % self.options.accumulate and position.batch < self.batches_an_epoch:
                 continue  # the gradient is not kept by checkpoints: to stop here would lose it
             done = position.epoch * self.steps_an_epoch + -(-position.batch // self.options.accumulate)
             self.update(done - 1)
+            self.events.loss(done, loss)
             self.observer.step(done, self.epochs * self.steps_an_epoch)
             if stop.number is not None or time.monotonic() - self.saved_at >= self.options.checkpoint_seconds:
                 position.seconds += time.monotonic() - began
@@ -189,18 +196,20 @@ class Training:
                 self.leave_if_asked(stop)
         position.seconds += time.monotonic() - began
 
-    def add_gradient(self, batch: Batch) -> None:
-        """Of the loss of one batch; where several make an update, each counts by its known labels."""
+    def add_gradient(self, batch: Batch) -> Tensor:
+        """Of the loss of one batch, which is returned; of several to an update each counts by its known labels."""
         batch.class_weights = self.class_weights
         with autocast(self.windows.device, self.options.precision):
             scores = self.model(batch)
         loss = self.model.head.loss(scores, batch)
-        self.loss_sum += loss.detach()
+        mean = loss.detach()
+        self.loss_sum += mean
         if self.options.accumulate > 1:
             count = known_labels(batch, scores.logits)[1].sum()
             self.known += count
             loss = loss * count
         torch.autograd.backward(loss)
+        return mean
 
     def update(self, step: int) -> None:
         """Change the weights by the gradient; `step` counts updates from 0."""
@@ -256,8 +265,15 @@ class Training:
         position.history.append(dataclasses.asdict(epoch))
         position.epoch, position.batch, position.seconds = number, 0, 0.0
         self.loss_sum.zero_()
-        disk.write_atomically(self.folder / "metrics.csv", metrics_csv(position.history))
+        self.events.epoch(number * self.steps_an_epoch, loss, lr, score)
+        if due:  # a file of so many epochs, written after each, would take longer than they do
+            self.write_curves()
         self.observer.epoch(epoch, best)
+
+    def write_curves(self) -> None:
+        """What people look at while the run goes on: metrics.csv, and the events for TensorBoard."""
+        disk.write_atomically(self.folder / "metrics.csv", metrics_csv(self.position.history))
+        self.position.events = self.events.write()
 
     def validate(self, stop: StopSignal) -> float | None:
         """The score of the validation videos that chooses the epoch; None where none of them has a positive label."""
@@ -289,6 +305,9 @@ class Training:
 
     def save(self) -> None:
         """Everything that the next step depends on, in one file, durably and at once."""
+        self.write_curves()
+        if self.memory is not None:
+            self.position.peak_memory = max(self.position.peak_memory, self.memory.highest)
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
@@ -324,6 +343,10 @@ class Training:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.windows.device)
         self.loss_sum.copy_(tensors["loss_sum"])
         self.position = Position(**state)
+        if not self.events.resume(self.position.events):
+            for entry in self.position.history:
+                done = entry["epoch"] * self.steps_an_epoch
+                self.events.epoch(done, entry["loss"], entry["lr"], entry["val"])
         self.observer.note(f"going on after {self.position.epoch} epochs and {self.position.batch} batches")
 
 

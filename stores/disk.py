@@ -156,6 +156,25 @@ def write_atomically(path: Path, data: Data) -> None:
         sync_directory(path.parent)
 
 
+def write_from(path: Path, data: Data, offset: int) -> None:
+    """`path` holds its first `offset` bytes, then `data`, and nothing more; durable, but not at once.
+
+    For files that can be made anew: an interruption may leave any part of `data`, and takes what lay behind `offset`.
+
+    Raises:
+        NoSpaceError: the disk or the quota is full.
+        StoreError: the file cannot be written.
+    """
+    with reporting(path):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(fd, offset)
+            Update(fd).write_at(data, offset)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def publish(unfinished: Path, final: Path) -> None:
     """Give the finished file `unfinished` the name `final` of the same directory, durably and at once.
 

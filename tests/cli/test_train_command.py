@@ -81,6 +81,25 @@ def test_json_holds_the_result(said: Said, store: Path) -> None:
     assert first.split == second.split
 
 
+def test_seeds_give_mean_and_deviation_of_the_test_videos_and_go_on(said: Said, store: Path) -> None:
+    words = ("train-head", "linear", "--features", "store.zarr", "--epochs", "2", "--seeds", "3", "--out", "r")
+    code, out, err = said(*words)
+    assert code == 0, err
+    said_again = said("score", "r-seed0", "r-seed1", "r-seed2", "--json")[1]
+    scores = [report["score"] for report in json.loads(said_again)["reports"]]
+    assert f"test frame-map {np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}, 3 seeds" in out
+    assert all(f"test frame-map {score:.4f}" in out for score in scores)
+    kept = {path: path.stat().st_mtime_ns for path in Path("r-seed0").iterdir()}
+    Path("r-seed1/result.json").unlink()  # as if it had been cut off before its end
+    code, again, err = said(*words)
+    assert (code, again) == (0, out)
+    assert "r-seed0 is finished" in err
+    assert {path: path.stat().st_mtime_ns for path in Path("r-seed0").iterdir()} == kept
+    code, _, err = said(*words, "--lr", "0.5")
+    assert code == 2
+    assert "begun with lr 0.001, not 0.5" in err
+
+
 def test_subsets_of_the_labels_decide_the_split(said: Said, store: Path) -> None:
     labels = write_labels(store.parent / "l.csv", subset=True)
     code, _, err = said("train-head", "linear", "--features", store, "--labels", labels, "--out", "r", "--epochs", "1")
