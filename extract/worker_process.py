@@ -13,7 +13,7 @@ import resource
 import signal
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -31,11 +31,13 @@ from extract.decode import (
     Reason,
     Sound,
     SoundLost,
+    Summary,
     decoder_class,
     file_state,
 )
 from extract.sampling import FrameSampler, Shown
 from extract.shared_frames import SharedFrames, State, frames_per_segment
+from extract.views import wanted_frames
 
 OUT_OF_MEMORY = 3  # exit code, after the failure was reported: what is left of the heap is not trusted
 LATE_SHARE = 0.01  # of the frames may come out of order before their times are not believed
@@ -64,8 +66,14 @@ class Free(NamedTuple):
     slot: int
 
 
+class Counted(NamedTuple):
+    """From the worker, before the first segment, where only some frames are wanted: what the video gives."""
+
+    num_frames: tuple[int, ...]  # of every rate
+
+
 class Segment(NamedTuple):
-    """From the worker: rows `first`, ... of one rate lie in a slot."""
+    """From the worker: rows `first`, ... of one rate (where only some are wanted: of those) lie in a slot."""
 
     rate_index: int
     first: int
@@ -91,7 +99,7 @@ class Refused(NamedTuple):
     detail: str
 
 
-Message = Probe | Segment | Sound | SoundLost | Done | Refused
+Message = Probe | Counted | Segment | Sound | SoundLost | Done | Refused
 
 
 class ParentGoneError(Exception):
@@ -173,6 +181,18 @@ class Lane:
         self._images: NDArray[np.uint8] | None = None  # (T, H, W, 3) in the slot
         self._first = 0
         self._times: list[NDArray[np.float64]] = []
+        self._wanted: NDArray[np.int64] | None = None
+
+    def keep(self, wanted: NDArray[np.int64]) -> None:
+        """From now on show only these rows, in ascending order; the first of them counts as row 0."""
+        self._wanted = wanted
+
+    def kept(self, shown: Shown) -> Shown:
+        """What is shown of these rows, numbered anew where only some are wanted."""
+        if self._wanted is None:
+            return shown
+        start, stop = (int(place) for place in np.searchsorted(self._wanted, (shown.rows.start, shown.rows.stop)))
+        return Shown(range(start, stop), shown.times[self._wanted[start:stop] - shown.rows.start])
 
     def show(self, shown: Shown, image: NDArray[np.uint8]) -> None:
         """Write `image` (H, W, 3) into each of the rows."""
@@ -230,6 +250,12 @@ class Reel:
         self.lanes = [Lane(index, fps, link, plan.roi) for index, fps in enumerate(plan.rates)]
         self._pending: Picture | None = None  # on the screen until the next one
         self._pictures = self._late = 0
+        self.sound_lost = False
+
+    @property
+    def num_frames(self) -> tuple[int, ...]:
+        """Rows of every rate so far, shown or not."""
+        return tuple(lane.sampler.num_rows for lane in self.lanes)
 
     def push(self, picture: Picture) -> None:
         """The next picture; one that is earlier than the newest is left out and counted."""
@@ -255,11 +281,21 @@ class Reel:
             lane.flush()
 
     def _show(self, shown: list[Shown]) -> None:
+        shown = [lane.kept(one) for lane, one in zip(self.lanes, shown, strict=True)]
         if self._pending is None or not any(len(one.rows) for one in shown):
             return
         image = self._pending.rgb()
         for lane, one in zip(self.lanes, shown, strict=True):
             lane.show(one, image)
+
+
+class Tally(Reel):
+    """Counts the rows of every rate, by the same rules, and shows none."""
+
+    frames_decoded = 0
+
+    def _show(self, shown: list[Shown]) -> None:
+        assert len(shown) == len(self.lanes), "one entry a rate"
 
 
 def decode_video(path: str, settings: Settings, link: Link) -> Message:
@@ -283,30 +319,58 @@ def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
 
 def _decode(path: str, settings: Settings, link: Link) -> Done:
     plan, limits = settings.plan, settings.limits
-    name = plan.decoder if plan.rates else "pyav"  # the sound alone always comes through PyAV
-    decoder: Decoder = decoder_class(name)(path, plan, limits, link.beat)
-    with contextlib.closing(decoder):
+    reel = Reel(plan, link)
+    with _opened(path, plan, settings, link) as decoder:
         link.send(decoder.probe)
         if settings.probe_only:
             return Done(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames, False, decoder.probe.has_audio)
-        reel = Reel(plan, link)
-        has_audio = plan.audio_rate is not None
+        tally = _count(path, settings, link, reel) if plan.clips else None
         try:
-            for item in decoder:
-                link.beat()
-                if isinstance(item, (Sound, SoundLost)):
-                    has_audio = has_audio and not isinstance(item, SoundLost)
-                    link.send(item)
-                else:
-                    reel.push(item)
-            summary = decoder.summary()
-            if summary.missing and not limits.allow_partial:
-                raise DecodeError(Reason.PARTIAL, summary.missing)
-            reel.finish(summary.end)
+            summary = _play(decoder, reel, link, limits)
         finally:
             for lane in reel.lanes:
                 lane.drop()
-    return Done(summary.end, summary.frames_decoded, summary.frames_expected, bool(summary.missing), has_audio)
+    if tally is not None and reel.num_frames != tally.num_frames:
+        found = f"{tally.num_frames} frames when read once and {reel.num_frames} when read again"
+        raise DecodeError(Reason.DECODE_ERROR, f"gives {found}")
+    decoded = summary.frames_decoded + (tally.frames_decoded if tally is not None else 0)
+    has_audio = plan.audio_rate is not None and not reel.sound_lost
+    return Done(summary.end, decoded, summary.frames_expected, bool(summary.missing), has_audio)
+
+
+@contextlib.contextmanager
+def _opened(path: str, plan: DecodePlan, settings: Settings, link: Link) -> Iterator[Decoder]:
+    name = plan.decoder if plan.rates else "pyav"  # the sound alone always comes through PyAV
+    decoder = decoder_class(name)(path, plan, settings.limits, link.beat)
+    with contextlib.closing(decoder):
+        yield decoder
+
+
+def _count(path: str, settings: Settings, link: Link, reel: Reel) -> Tally:
+    """Go through the whole video once to know which rows its clips are; `reel` will show those alone."""
+    tally = Tally(settings.plan, link)
+    with _opened(path, replace(settings.plan, audio_rate=None), settings, link) as decoder:
+        tally.frames_decoded = _play(decoder, tally, link, settings.limits).frames_decoded
+    link.send(Counted(tally.num_frames))
+    for lane, clips, num_frames in zip(reel.lanes, settings.plan.clips, tally.num_frames, strict=True):
+        lane.keep(wanted_frames(clips, num_frames))
+    return tally
+
+
+def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits) -> Summary:
+    """Everything that a decoder gives, into `reel`; DecodeError if too much is missing."""
+    for item in decoder:
+        link.beat()
+        if isinstance(item, (Sound, SoundLost)):
+            reel.sound_lost |= isinstance(item, SoundLost)
+            link.send(item)
+        else:
+            reel.push(item)
+    summary = decoder.summary()
+    if summary.missing and not limits.allow_partial:
+        raise DecodeError(Reason.PARTIAL, summary.missing)
+    reel.finish(summary.end)
+    return summary
 
 
 def limit_memory(allowed: int) -> None:
