@@ -69,6 +69,7 @@ class Asf(Head):
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
+    views: ClassVar[Literal["max", "mean"] | None] = "mean"
     config_class: ClassVar[type[AsfConfig]] = AsfConfig
     paper: ClassVar[str] = (
         "Zhang et al., Multi-Label Activity Recognition using Activity-specific Features and Activity Correlations, "

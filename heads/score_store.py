@@ -5,7 +5,6 @@ Shape letters: N rows, C classes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from heads.checkpoint import Run
+from heads.checkpoint import BEST, Run, file_sha256
 from heads.head import HeadError
 from heads.predict import Reading, score_videos
-from heads.sources import find_sources, require_equal_times
+from heads.samples import SampledWindows
+from heads.sources import find_sources, find_views, require_equal_times
 from heads.windows import Windows
 from stores import disk
 from stores.names import printable
@@ -32,6 +32,7 @@ def predict_store(
     out: Path,
     *,
     videos: Sequence[str] | None = None,
+    sets: Sequence[str] = (),
     device: torch.device,
     resident: bool | None = None,
 ) -> list[str]:
@@ -42,6 +43,7 @@ def predict_store(
         stores: feature stores, joined by video.
         out: a new store NAME.zarr; labels attached to the features go along.
         videos: ids to score; None: all that the store holds.
+        sets: names of clip-sampled sets to see, which may be of other speeds and views than the run was trained on.
         device: where the model is put.
         resident: as `Windows` has it; None reads from disk unless all rows fit.
 
@@ -54,7 +56,8 @@ def predict_store(
     """
     if out.exists():
         raise HeadError(f"{printable(out)} is there already. Give --out a new name, or remove it.")
-    sources = find_sources(run.config.features, stores)
+    recorded = run.config.features
+    sources = find_views(recorded, stores, sets) if sets else find_sources(recorded, stores)
     grid = sources[0].features
     chosen = list(grid) if videos is None else list(videos)
     if unknown := [video for video in chosen if video not in grid]:
@@ -62,7 +65,8 @@ def predict_store(
     scored = [video for video in chosen if grid.entry(video).num_rows]
     require_equal_times(type(run.model.head), sources, scored)
     run.model.to(device)
-    windows = Windows(sources, scored, device=device, resident=resident)
+    kind = SampledWindows if sources[0].spec.view else Windows
+    windows = kind(sources, scored, device=device, resident=resident)
     windows.fill_missing(run.model.standardise.means)
     attached = next((found for store in stores if (found := store.attachment("labels"))), None)
     write_scores(out, run, windows, range(len(scored)), expected=chosen, split=None, labels=attached)
@@ -72,7 +76,7 @@ def predict_store(
 def write_scores(
     out: Path,
     run: Run,
-    windows: Windows,
+    windows: Windows | SampledWindows,
     videos: Sequence[int],
     *,
     expected: Sequence[str],
@@ -99,6 +103,7 @@ def write_scores(
         "expected": list(expected),
         "labels": labels,
         "random_weights": run.config.random_weights,
+        "views": run.model.head.views if grid.spec.view else None,
         "features": {source.features.name: source.spec.fingerprint for source in windows.sources},
         "snapshot_id": grid.store.snapshot_id,
     }
@@ -109,7 +114,7 @@ def write_scores(
                 name, times = windows.videos[video], windows.times[video]
                 info = dict(grid.features.entry(grid.ids[name]).info)
                 if level == "video":
-                    times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
+                    times = np.array([[0.0, info.get("duration") or times[:, 1].max()]])
                 entry = writer.video(name, info)
                 entry.append(SET_NAME, Rows(scores, times))
                 entry.commit()
@@ -126,13 +131,7 @@ def score_spec(run: Run) -> FeatureSpec:
         dtype="float32",
         backbone=run.config.head,
         weights=str(run.path),
-        weights_sha256=file_sha256(run.path / "best.safetensors"),
+        weights_sha256=file_sha256(run.path / BEST),
         random_weights=run.config.random_weights,
         classes=run.config.classes,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
