@@ -93,7 +93,7 @@ def extract(
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
     from extract.plan import ExtractOptions, make_plan
-    from extract.views import parse_views
+    from extract.view_options import parse_views
     from extract.weights import parse_weight_choices
     from extract.workers import Limits, default_workers
     from stores.spec import Granularity
@@ -166,7 +166,7 @@ def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
         rate = f"{spec.fps:g} a second" if spec.fps else "the video's own rate"
         seen = f"stride {spec.stride or 1}"
         if spec.view:
-            seen = f"{spec.view} clips x crops of {spec.window} frames, every {spec.speed}. frame"
+            seen = f"{spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
         print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {rate}, {seen}, {spec.weights}")
         if spec.random_weights:
             print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")

@@ -6,7 +6,7 @@ even number; frames before the first count as the first, frames behind the last 
 with the video and the last one ends with it, also where the video is shorter than a clip.
 
 L is what the whole video gives at the network's rate, known only when all of it is decoded: a worker decodes such a
-video twice, to count and to hand over the frames that are wanted. No torch here: workers import this.
+video twice, to count and to hand over the frames that are wanted. Workers import this: no torch and no stores here.
 
 Source: the 30-view test of Zhang et al., "Multi-Label Activity Recognition using Activity-specific Features and
 Activity Correlations", CVPR 2021, with the three crops of Feichtenhofer et al., "SlowFast Networks", ICCV 2019.
@@ -16,21 +16,11 @@ Shape letters: L frames of a video, K clips, n frames of a clip, U frames that s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from stores.errors import VlError
-
-MOST_CLIPS = 1000  # of a video
-CROPS = (1, 3)
-
-
-class ViewError(VlError):
-    """Speeds or views that cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -86,53 +76,3 @@ def wanted_frames(clips: Sequence[Clips], num_frames: int) -> NDArray[np.int64]:
     if not num_frames:
         return np.zeros(0, np.int64)
     return np.unique(np.concatenate([part.frames(num_frames).ravel() for part in clips]))
-
-
-def parse_views(speeds: str | None, views: str | None) -> tuple[Views, ...]:
-    """What `--speeds` and `--views` ask for; nothing where neither is given.
-
-    Args:
-        speeds: as "4,2,8"; None is speed 1.
-        views: clips x crops of each speed, as "4x3,3x3,3x3", or one for all; None is the central clip and crop.
-
-    Raises:
-        ViewError: they make no sense, or do not fit each other.
-
-    >>> parse_views("4,2", "4x3,3x1")
-    (Views(speed=4, clips=4, crops=3), Views(speed=2, clips=3, crops=1))
-    """
-    if speeds is None and views is None:
-        return ()
-    rates = [_speed(word) for word in _words("--speeds", speeds or "1")]
-    if len(set(rates)) < len(rates):
-        raise ViewError(f"--speeds {speeds} names a speed twice.")
-    grids = [_grid(word) for word in _words("--views", views or "1x1")]
-    if len(grids) == 1:
-        grids *= len(rates)
-    if len(grids) != len(rates):
-        raise ViewError(
-            f"--views has {len(grids)} entries and --speeds {len(rates)}: give one view for each speed, or one for all."
-        )
-    return tuple(Views(speed, clips, crops) for speed, (clips, crops) in zip(rates, grids, strict=True))
-
-
-def _words(option: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise ViewError(f"{option} '{text}' has an empty entry.")
-    return words
-
-
-def _speed(word: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,3}", word):
-        raise ViewError(f"--speeds takes whole numbers of 1 or more (4 is every 4th frame), not '{word}'.")
-    return int(word)
-
-
-def _grid(word: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", word)
-    if found is None or int(found[1]) > MOST_CLIPS or int(found[2]) not in CROPS:
-        raise ViewError(
-            f"--views takes clips x crops, as 10x3, with 1 to {MOST_CLIPS} clips and 1 or 3 crops, not '{word}'."
-        )
-    return int(found[1]), int(found[2])

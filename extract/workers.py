@@ -27,11 +27,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from extract import worker_process
+from extract import messages
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
 from extract.inputs import VideoInput
+from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task
 from extract.shared_frames import SharedFrames, State, slot_bytes
-from extract.worker_process import Done, Free, Message, Refused, Segment, Settings, Task
 from stores.spec import Failure
 
 __all__ = [
@@ -352,7 +352,7 @@ def _event(video: str, message: Message, worker: _Worker) -> Event:
     match message:
         case Probe():
             return Started(video, message)
-        case worker_process.Counted(num_frames):
+        case messages.Counted(num_frames):
             return Counted(video, num_frames)
         case Segment(rate_index, first, slot, shape, times):
             return Frames(video, rate_index, first, worker.memory.slot(slot, shape), times, worker, slot)

@@ -17,7 +17,8 @@ from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, Summary, extract_videos
 from extract.plan import ExtractOptions, Plan, make_plan
 from extract.transform import resize_and_crop, resize_and_crops
-from extract.views import Clips, ViewError, Views, parse_views, wanted_frames
+from extract.view_options import parse_views
+from extract.views import Clips, Views, wanted_frames
 from extract.workers import Counted, DecodePlan, DecodePool, Failed, Finished, Frames
 from stores import open_store
 from stores.samples import columns
@@ -81,7 +82,7 @@ def test_the_30_views_are_12_and_9_and_9() -> None:
     ],
 )
 def test_views_without_sense_are_refused(speeds: str | None, views: str | None, words: str) -> None:
-    with pytest.raises(ViewError, match=words):
+    with pytest.raises(BackboneError, match=words):
         parse_views(speeds, views)
 
 
