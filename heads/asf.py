@@ -11,6 +11,8 @@ gives neither its widths nor whether a layer weighs positions or mixes them. Wit
 class weighs the channels of one feature that all share: the mean of the map through one group-linear map. The
 learning rate follows a cosine, where the paper gives its first value alone.
 
+Speed-invariant tuning and the test on 30 views are those of `heads.samples`, on clip-sampled sets.
+
 Linear maps and sums over positions change places, which leaves every value as it is and saves five sixths of the
 multiplications: the query goes back through the keys' map to the features, and the values' map comes after the sum.
 

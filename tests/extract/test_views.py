@@ -159,11 +159,12 @@ def all_frames(path: Path, fps: float | None) -> tuple[NDArray[np.uint8], NDArra
     return np.concatenate(images), np.concatenate(times)
 
 
-@pytest.mark.parametrize(("frames", "fps"), [(150, 10.0), (9, 10.0), (40, None)])
+@pytest.mark.parametrize(("frames", "fps"), [(150, 10.0), (9, 10.0), (30, 60.0), (40, None)])
 def test_rows_are_the_network_on_just_those_frames_of_a_full_decode(
     frames: int, fps: float | None, tmp_path: Path
 ) -> None:
-    """One long video, one shorter than its clips (9 frames at 25 a second give 4 at 10), one of uneven rate."""
+    """A long video, one shorter than its clips (9 frames at 25 a second give 4 at 10), one whose frames are wanted
+    several times each, and one of uneven rate."""
     (tmp_path / "v").mkdir()
     times = [0.04 * i + 0.013 * (i % 3) for i in range(frames)] if fps is None else None
     path = write_video(tmp_path / "v" / "a.mp4", frames=frames, times=times)  # 96 x 32: crops at 0, 32 and 64

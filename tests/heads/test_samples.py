@@ -93,8 +93,16 @@ def test_a_batch_holds_samples_with_their_own_rows_times_and_labels(store: ZarrS
             assert batch.labels[place].tolist() == by_hand
             seen[video, speed, start] += 1
         assert batch.mask["map"].all()
+    of_clips = [clip_labels(labels, "v04", np.array([span]), "strict") for span in spans_of(store, "v04.mp4")]
+    assert [table.tolist() for table in windows.label_tables([4])] == [[found.tolist()] for found in of_clips]
     assert len(seen) == 16 * 30
     assert set(seen.values()) == {1}
+
+
+def spans_of(store: ZarrStore, video: str) -> list[tuple[float, float]]:
+    """Seconds of every sample, speed after speed."""
+    times = [store[name].times(video) for name in ALL]
+    return [(of_set[at, 0], of_set[at + STEPS - 1, 1]) for of_set in times for at in range(0, len(of_set), STEPS)]
 
 
 def test_labels_of_a_clip_by_hand() -> None:
@@ -416,6 +424,13 @@ def test_a_run_on_dense_maps_sees_no_clips(tmp_path: Path, store: ZarrStore, lab
     carry_out(run, device=CPU, observer=Silent())
     with pytest.raises(HeadError, match=r"trained on net\.rgb\.map, which is dense"):
         predict_store(load_run(run), [store], tmp_path / "p.zarr", sets=ALL, device=CPU)
+    longer = write_one(tmp_path / "longer.zarr", sampled_spec(4, "1x1", window=32))
+    begin(tmp_path / "clips", store, labels, [name_of(4)], "epochs=1")
+    carry_out(tmp_path / "clips", device=CPU, observer=Silent())
+    with pytest.raises(SpecMismatchError, match=r"not what the head was trained on .*: window 32 is not 16"):
+        predict_store(load_run(tmp_path / "clips"), [longer], tmp_path / "p.zarr", sets=[name_of(4)], device=CPU)
+    with pytest.raises(HeadError, match=r"there is no set 'x'; there is net"):
+        predict_store(load_run(tmp_path / "clips"), [store], tmp_path / "p.zarr", sets=["x"], device=CPU)
     assert not (tmp_path / "p.zarr").exists()
 
 
