@@ -41,6 +41,12 @@ def extract(
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
     window: Annotated[list[str] | None, typer.Option(help="Frames of a window; means --dense windowed.")] = None,
     dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
+    speeds: Annotated[
+        str | None, typer.Option(help="Clip-sampled: 4,2,8 takes every 4th, 2nd, 8th frame; a set each.")
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(help="Clip-sampled: clips x crops (1 or 3), as 10x3, or one for each speed.")
+    ] = None,
     roi: Annotated[str | None, typer.Option(help="x,y,w,h in pixels of the upright frame: see only this.")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
     labels: Annotated[Path | None, typer.Option(help="Label file to attach to the store.")] = None,
@@ -67,6 +73,8 @@ def extract(
     require(precision in {"fp32", "bf16"}, f"--precision is fp32 or bf16, not {precision}.")
     require(dense in {None, "convolutional", "windowed"}, f"--dense is convolutional or windowed, not {dense}.")
     require(compress in {None, "zstd"}, f"--compress is zstd, not {compress}.")
+    sampled = speeds is not None or views is not None
+    require(not (sampled and show_pred), "--show-pred shows a stretch of frames: leave it out with --speeds, --views.")
     part, parts = fraction(shard)
     settings: dict[str, Any] = {
         "backbones": names,
@@ -85,6 +93,7 @@ def extract(
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
     from extract.plan import ExtractOptions, make_plan
+    from extract.view_options import parse_views
     from extract.weights import parse_weight_choices
     from extract.workers import Limits, default_workers
     from stores.spec import Granularity
@@ -98,6 +107,7 @@ def extract(
     if parts > 1:
         found = dataclasses.replace(found, videos=shard_videos(found.videos, part - 1, parts))
     label_file, document = find_labels(videos, labels)
+    settings["views"] = parse_views(speeds, views)
     settings["weights"] = parse_weight_choices(weights or [], names)
     plan = make_plan(ExtractOptions(**settings), report=print_line)
     announce(plan, found, label_file)
@@ -154,7 +164,10 @@ def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
     """Say what will be made, and shout where the weights are random."""
     for name, spec in sorted(plan.specs.items()):
         rate = f"{spec.fps:g} a second" if spec.fps else "the video's own rate"
-        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {rate}, stride {spec.stride or 1}, {spec.weights}")
+        seen = f"stride {spec.stride or 1}"
+        if spec.view:
+            seen = f"{spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
+        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {rate}, {seen}, {spec.weights}")
         if spec.random_weights:
             print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")
     if label_file is not None:

@@ -36,6 +36,9 @@ def train_head(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
     sets: Annotated[str | None, typer.Option(help="Feature sets to use, as a,b; the first is the time grid.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Run to begin with the weights of, for a second stage; takes its options too.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and, without subsets, the split.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Train so many runs, with successive seeds.")] = 1,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
@@ -56,7 +59,10 @@ def train_head(
 ) -> None:
     """Train an attention head on stored features; scores validation and test videos at the end."""
     if resume is not None:
-        require(not (head or features or out or set_), "--resume RUN takes everything from the run; give nothing else.")
+        require(
+            not (head or features or out or set_ or init),
+            "--resume RUN takes everything from the run; give nothing else.",
+        )
         with resumable_signals():
             show([go_on(resume, device)], as_json)
         return
@@ -80,6 +86,7 @@ def train_head(
         lists={name: path for name, path in lists.items() if path is not None},
         split_seed=seed,
         seeds=seeds,
+        init=init,
     )
     results = []
     with resumable_signals():
@@ -96,6 +103,7 @@ def predict(
     keep_windows: Annotated[
         bool, typer.Option("--keep-windows", help="Keep the scores of every window too, for --protocol mlad-slide.")
     ] = False,
+    sets: Annotated[str | None, typer.Option(help="Clip-sampled sets to see, as a,b; else those trained on.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
@@ -108,7 +116,8 @@ def predict(
     run = load_run(head)
     shout_if_random(run.config.random_weights)
     with resumable_signals():
-        empty = predict_store(run, open_all(stores), out, device=place, keep_windows=keep_windows)
+        chosen = split(sets or "")
+        empty = predict_store(run, open_all(stores), out, sets=chosen, device=place, keep_windows=keep_windows)
     for video in empty:
         print_line(f"no rows to score: {video}")
     if as_json:
@@ -129,6 +138,7 @@ class Choice:
     lists: dict[str, Path]
     split_seed: int
     seeds: int = 1
+    init: Path | None = None
 
 
 def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str, Any]:
@@ -156,6 +166,7 @@ def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str,
         lists=choice.lists,
         split_seed=choice.split_seed,
         label_source=str(choice.labels or "attached to the store"),
+        init=choice.init,
     )
     for store in stores:
         store.close()

@@ -20,6 +20,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.views import Clips
+
 DECODERS: Mapping[str, str] = {
     "pyav": "extract.decode_pyav:PyAvDecoder",
     "decord": "extract.decode_decord:DecordDecoder",
@@ -65,6 +67,7 @@ class DecodePlan:
     audio_rate: int | None = None  # samples a second of mono sound; None: no sound
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height in pixels of the upright frame
     decoder: str = "pyav"  # a name in DECODERS, or "module:Class"
+    clips: tuple[tuple[Clips, ...], ...] = ()  # one entry per rate: the frames of these clips alone; none: all frames
 
 
 @dataclass(frozen=True)

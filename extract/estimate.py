@@ -55,16 +55,19 @@ def estimate(inputs: Sequence[VideoInput], plan: Plan, *, workers: int, limits: 
     return Estimate(
         len(probes),
         total,
-        {name: set_bytes(spec, total) for name, spec in plan.specs.items()},
+        {name: set_bytes(spec, total, len(probes)) for name, spec in plan.specs.items()},
         total / speed if speed else None,
         tried,
         tuple(failures),
     )
 
 
-def set_bytes(spec: FeatureSpec, seconds: float) -> int:
-    """Bytes of the rows and times of so many seconds of video (25 fps where the rate is the video's own)."""
+def set_bytes(spec: FeatureSpec, seconds: float, videos: int) -> int:
+    """Bytes of the rows and times of so many videos of so many seconds (25 fps where the rate is the video's own)."""
     rows = seconds * (spec.fps or 25.0) / (spec.stride or 1)
+    if spec.view:
+        a_sample = (spec.window or 1) * spec.speed // spec.stride if spec.stride else 1
+        rows = videos * spec.samples * a_sample
     return round(rows * (spec.row_bytes + TIMES_BYTES))
 
 

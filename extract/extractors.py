@@ -23,6 +23,7 @@ from torch import Tensor
 from extract.backbone import AudioBackbone, Backbone, BackboneError
 from extract.tiling import Tile, Tiler, Windower
 from extract.transform import resize_and_crop
+from extract.views import Clips, Views
 from stores.spec import FeatureSpec, Granularity, Rows
 
 AUDIO_BLOCK_ROWS = 256
@@ -45,6 +46,7 @@ class Network:
     batch: int  # frames, windows or tiles in one pass
     tile: int  # frames of a tile in the convolutional mode
     precision: str  # fp32 or bf16
+    views: Views | None = None  # None: dense
 
     def only(self, sets: frozenset[str]) -> Network:
         """The same network, giving only the levels of these sets."""
@@ -53,6 +55,11 @@ class Network:
             sets={level: name for level, name in self.sets.items() if name in sets},
             specs={name: spec for name, spec in self.specs.items() if name in sets},
         )
+
+    @property
+    def clips(self) -> Clips | None:
+        """The clips of each video that it sees; None where it sees all frames."""
+        return None if self.views is None else Clips(self.views, self.window)
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +106,7 @@ class VideoRows(Protocol):
         ...
 
 
-class _Pending:
+class Pending:
     """The rows of batches that the device still computes, handed out in order."""
 
     def __init__(self, network: Network) -> None:
@@ -152,7 +159,7 @@ class FrameRows:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.pending = _Pending(network)
+        self.pending = Pending(network)
         self.frames: list[Tensor] = []
         self.times: list[NDArray[np.float64]] = []
 
@@ -181,7 +188,7 @@ class ClipRows:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.pending = _Pending(network)
+        self.pending = Pending(network)
         stride = network.stride
         self.cutter: Tiler | Windower = (
             Tiler(length=network.tile, stride=stride, halo=network.backbone.clip.halo)

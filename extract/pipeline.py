@@ -19,9 +19,12 @@ from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
 from extract.plan import Plan
 from extract.preview import Preview
+from extract.sampled_rows import SampledRows
+from extract.views import wanted_frames
 from extract.workers import (
     Audio,
     AudioFailed,
+    Counted,
     DecodePool,
     Event,
     Failed,
@@ -182,6 +185,7 @@ class _Video:
     rows: dict[int, list[VideoRows]]  # by the index of their frame rate
     sounds: list[SoundRows]
     duration: float
+    seen: float = 0.0  # seconds that went through the networks
 
 
 class Run:
@@ -207,6 +211,8 @@ class Run:
         match event:
             case Started():
                 self.start(event)
+            case Counted():
+                self.counted(event)
             case Frames():
                 self.frames(event)
             case Audio():
@@ -230,11 +236,12 @@ class Run:
         info = {"size": source.st_size, "mtime_ns": source.st_mtime_ns}
         rows: dict[int, list[VideoRows]] = {}
         for network in self.plan.networks:
-            rows.setdefault(self.rates.index(network.fps), []).append(network.start())
+            taker = network.start() if network.views is None else SampledRows(network)
+            rows.setdefault(self.rates.index(network.fps), []).append(taker)
         duration = event.probe.duration or 0.0
         sounds = [sound.start() for sound in self.plan.sounds]
         self.videos[event.video] = _Video(self.writer.video(event.video, info), rows, sounds, duration)
-        self.preview.start(event.video, duration, self.plan.networks)
+        self.preview.start(event.video, duration, [n for n in self.plan.networks if n.views is None])
         self.observer.started(event.video, duration)
 
     def forget(self, video: str) -> None:
@@ -242,6 +249,14 @@ class Run:
         if video in self.videos:
             self.videos.pop(video).writer.discard()
         self.preview.forget(video)
+
+    def counted(self, event: Counted) -> None:
+        """Clips can be laid out: which frames they have is known."""
+        for index, clips in enumerate(self.plan.decode.clips):
+            wanted = wanted_frames(clips, event.num_frames[index])
+            for rows in self.videos[event.video].rows[index]:
+                assert isinstance(rows, SampledRows), "frames are counted where all networks see clips"
+                rows.begin(event.num_frames[index], wanted)
 
     def frames(self, event: Frames) -> None:
         video = self.videos[event.video]
@@ -254,7 +269,8 @@ class Run:
         finally:
             event.release()
         if event.rate_index == 0:
-            self.observer.advanced(event.video, float(times[-1, 1] - times[0, 0]))
+            began, video.seen = video.seen, float(times[-1, 1])
+            self.observer.advanced(event.video, video.seen - began)
 
     def lose_sound(self, event: AudioFailed) -> None:
         self.videos[event.video].sounds.clear()

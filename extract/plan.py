@@ -18,12 +18,14 @@ import torch
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
 from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
+from extract.views import Views
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
 
 T = TypeVar("T")
 
 LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP)
+SAMPLED_LEVELS = (Granularity.CLIP, Granularity.MAP)
 DEFAULT_LEVELS = (Granularity.CLIP, Granularity.FRAME)  # the first of these that a backbone has
 
 
@@ -45,6 +47,7 @@ class ExtractOptions:
     batch: int | None = None
     tile: int | None = None  # frames of a convolutional tile, of which all but the context become rows
     decoder: str = "pyav"
+    views: tuple[Views, ...] = ()  # clip-sampled sets, one for each speed; none: dense
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,16 @@ class Plan:
     @property
     def decode(self) -> DecodePlan:
         """What the workers must hand over for all networks together."""
+        rates = tuple(dict.fromkeys(network.fps for network in self.networks))
+        clips = [tuple(n.clips for n in self.networks if n.fps == rate and n.clips is not None) for rate in rates]
         sample_rates = {sound.backbone.sample_rate for sound in self.sounds}
         assert len(sample_rates) <= 1, f"audio backbones want several sample rates: {sample_rates}"
         return DecodePlan(
-            rates=tuple(dict.fromkeys(network.fps for network in self.networks)),
+            rates=rates,
             audio_rate=next(iter(sample_rates), None),
             roi=self.roi,
             decoder=self.decoder,
+            clips=tuple(clips) if any(clips) else (),
         )
 
     def only(self, sets: frozenset[str]) -> Plan:
@@ -99,6 +105,8 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     device = choose_device(options.device)
     classes = {name: backbone_class(name) for name in options.backbones}
     check_names(options, tuple(classes))
+    if options.views:
+        check_views(options, classes)
     chosen = {name: levels_of(name, set(cls.row_shapes), options.levels) for name, cls in classes.items()}
     nobody = [level for level in options.levels if not any(level in levels for levels in chosen.values())]
     if nobody or not any(chosen.values()):
@@ -114,7 +122,12 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             continue
         backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
         made: Network | Sound
-        if isinstance(backbone, AudioBackbone):
+        if options.views:
+            assert isinstance(backbone, Backbone), "check_views lets no other pass"
+            sampled = plan_sampled(backbone, loaded, chosen[name], options)
+            networks += sampled
+            sets = [set_name for network in sampled for set_name in network.specs]
+        elif isinstance(backbone, AudioBackbone):
             made = plan_sound(backbone, loaded, options, device)
             sounds.append(made)
             sets = [made.set_name]
@@ -131,6 +144,17 @@ def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
     for what in ("fps", "stride", "window"):
         if unknown := sorted(set(getattr(options, what)) - set(names) - {""}):
             raise BackboneError(f"--{what} names {', '.join(unknown)}, but the backbones are {', '.join(names)}.")
+
+
+def check_views(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
+    """Raise for a backbone that sees no clips, and for options that are for dense sets alone."""
+    for name, kind in classes.items():
+        if issubclass(kind, AudioBackbone) or kind.clip.window == 1:
+            raise BackboneError(f"{name} sees no clips: extract it without --speeds and --views, into the same store.")
+        if pick(options.stride, name) is not None or options.dense is not None:
+            raise BackboneError("--speeds and --views say where clips lie: leave out --stride and --dense.")
+    if other := [level for level in options.levels if level not in SAMPLED_LEVELS]:
+        raise BackboneError(f"--speeds and --views are for the levels clip and map, not {', '.join(other)}.")
 
 
 def levels_of(name: str, has: set[Granularity], wanted: tuple[Granularity, ...]) -> tuple[Granularity, ...]:
@@ -194,6 +218,35 @@ def plan_network(
     tile = options.tile or (1024 if on_cuda else 768)  # 7.3 and 7.1 times less work than windows; 5 MB a frame
     batch = options.batch or (1 if convolutional else (32 if window == 1 else 2) * (8 if on_cuda else 1))
     return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, tile, options.precision)
+
+
+def plan_sampled(
+    backbone: Backbone, loaded: LoadedWeights, levels: tuple[Granularity, ...], options: ExtractOptions
+) -> list[Network]:
+    """One network for each speed, all of the same weights, on clips of a video instead of all of it."""
+    name, clip = backbone.name, backbone.clip
+    window = pick(options.window, name) or clip.window
+    side_by_side = dataclasses.replace(options, dense="windowed", window={name: window}, stride={name: window})
+    dense = plan_network(backbone, loaded, levels, side_by_side)
+    batch = options.batch or (16 if dense.device.type == "cuda" else 2)
+    networks = []
+    for views in options.views:
+        sets = {level: f"{dense_name}.r{views.speed}" for level, dense_name in dense.sets.items()}
+        specs = {
+            sets[level]: dataclasses.replace(
+                dense.specs[dense_name],
+                stride=clip.output_stride * views.speed if level is Granularity.MAP else None,
+                window=window,
+                dense=None,
+                crop=f"{'left, centre and right' if views.crops == 3 else 'centre'} {clip.crop}",
+                speed=views.speed,
+                view=views.name,
+            )
+            for level, dense_name in dense.sets.items()
+        }
+        made: Network = dataclasses.replace(dense, sets=sets, specs=specs, window=window, batch=batch, views=views)
+        networks.append(made)
+    return networks
 
 
 def clip_settings(

@@ -46,6 +46,11 @@ class FrameSampler:
         self._next_row = 0
         self._time: float | None = None  # of the newest frame
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that were given so far."""
+        return self._next_row
+
     def push(self, time: float) -> Shown:
         """Rows of the frame before, now that one follows at `time` seconds."""
         if self._time is None:

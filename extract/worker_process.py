@@ -13,85 +13,28 @@ import resource
 import signal
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from extract.decode import (
     DecodeError,
     DecodePlan,
     Decoder,
     Limits,
-    Picture,
-    Probe,
     Reason,
     Sound,
     SoundLost,
+    Summary,
     decoder_class,
     file_state,
 )
-from extract.sampling import FrameSampler, Shown
-from extract.shared_frames import SharedFrames, State, frames_per_segment
+from extract.messages import Counted, Done, Free, Message, Refused, Settings, Task
+from extract.reel import Reel, Tally
+from extract.shared_frames import SharedFrames, State
+from extract.views import wanted_frames
 
 OUT_OF_MEMORY = 3  # exit code, after the failure was reported: what is left of the heap is not trusted
-LATE_SHARE = 0.01  # of the frames may come out of order before their times are not believed
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The first message to a worker."""
-
-    plan: DecodePlan
-    limits: Limits
-    slots: int
-    slot_bytes: int
-    probe_only: bool
-
-
-class Task(NamedTuple):
-    """To the worker: decode this file."""
-
-    path: str
-
-
-class Free(NamedTuple):
-    """To the worker: the frames in this slot are not needed any more."""
-
-    slot: int
-
-
-class Segment(NamedTuple):
-    """From the worker: rows `first`, ... of one rate lie in a slot."""
-
-    rate_index: int
-    first: int
-    slot: int
-    shape: tuple[int, ...]  # (T, H, W, 3)
-    times: NDArray[np.float64]  # (T, 2)
-
-
-class Done(NamedTuple):
-    """From the worker: the video is complete."""
-
-    duration: float
-    frames_decoded: int
-    frames_expected: int | None
-    partial: bool
-    has_audio: bool
-
-
-class Refused(NamedTuple):
-    """From the worker: the video failed in an orderly way."""
-
-    reason: Reason
-    detail: str
-
-
-Message = Probe | Segment | Sound | SoundLost | Done | Refused
 
 
 class ParentGoneError(Exception):
@@ -161,107 +104,6 @@ class Link:
         signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
 
 
-class Lane:
-    """The rows of one rate: fills a slot, sends it when it is full."""
-
-    def __init__(self, index: int, fps: float | None, link: Link, roi: tuple[int, int, int, int] | None) -> None:
-        self.sampler = FrameSampler(fps)
-        self._index = index
-        self._link = link
-        self._roi = roi
-        self._slot: int | None = None
-        self._images: NDArray[np.uint8] | None = None  # (T, H, W, 3) in the slot
-        self._first = 0
-        self._times: list[NDArray[np.float64]] = []
-
-    def show(self, shown: Shown, image: NDArray[np.uint8]) -> None:
-        """Write `image` (H, W, 3) into each of the rows."""
-        image = cropped(image, self._roi)
-        for row, times in zip(shown.rows, shown.times, strict=True):
-            if self._images is None:
-                self._slot = self._link.slot()
-                height, width, _ = image.shape
-                shape = (frames_per_segment(height, width), height, width, 3)
-                self._images = self._link.memory.slot(self._slot, shape)
-                self._first = row
-            self._images[len(self._times)] = image
-            self._times.append(times)
-            self._link.beat()
-            if len(self._times) == len(self._images):
-                self.flush()
-
-    def flush(self) -> None:
-        """Send what is there."""
-        if self._slot is None or self._images is None:
-            return
-        shape = (len(self._times), *self._images.shape[1:])
-        segment = Segment(self._index, self._first, self._slot, shape, np.stack(self._times))
-        self._slot, self._images, self._times = None, None, []
-        self._link.send(segment)
-
-    def drop(self) -> None:
-        """Forget what was not sent."""
-        if self._slot is not None:
-            self._link.give_back(self._slot)
-            self._slot, self._images, self._times = None, None, []
-
-
-def cropped(image: NDArray[np.uint8], roi: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
-    """The region of interest of `image` (H, W, 3), a view.
-
-    Raises:
-        DecodeError: the region does not lie inside the frame.
-    """
-    if roi is None:
-        return image
-    x, y, width, height = roi
-    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > image.shape[1] or y + height > image.shape[0]:
-        raise DecodeError(
-            Reason.DECODE_ERROR,
-            f"has frames of {image.shape[1]} x {image.shape[0]}, which the region {x},{y},{width},{height} leaves",
-        )
-    return image[y : y + height, x : x + width]
-
-
-class Reel:
-    """Puts pictures into the rows of every rate; each is converted at most once, and only if a row shows it."""
-
-    def __init__(self, plan: DecodePlan, link: Link) -> None:
-        self.lanes = [Lane(index, fps, link, plan.roi) for index, fps in enumerate(plan.rates)]
-        self._pending: Picture | None = None  # on the screen until the next one
-        self._pictures = self._late = 0
-
-    def push(self, picture: Picture) -> None:
-        """The next picture; one that is earlier than the newest is left out and counted."""
-        self._pictures += 1
-        if self._pending is not None and picture.time < self._pending.time:
-            self._late += 1
-            return
-        self._show([lane.sampler.push(picture.time) for lane in self.lanes])
-        self._pending = picture
-
-    def finish(self, end: float) -> None:
-        """No more pictures: the last one is shown until `end` seconds.
-
-        Raises:
-            DecodeError: too many pictures were out of order for the times to be believed.
-        """
-        if self._late > LATE_SHARE * self._pictures:
-            raise DecodeError(
-                Reason.DECODE_ERROR, f"has times that run backwards at {self._late} of {self._pictures} frames"
-            )
-        self._show([lane.sampler.finish(end) for lane in self.lanes])
-        for lane in self.lanes:
-            lane.flush()
-
-    def _show(self, shown: list[Shown]) -> None:
-        if self._pending is None or not any(len(one.rows) for one in shown):
-            return
-        image = self._pending.rgb()
-        for lane, one in zip(self.lanes, shown, strict=True):
-            lane.show(one, image)
-
-
 def decode_video(path: str, settings: Settings, link: Link) -> Message:
     """Decode one file, sending everything but the last message, which is returned."""
     try:
@@ -283,30 +125,58 @@ def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
 
 def _decode(path: str, settings: Settings, link: Link) -> Done:
     plan, limits = settings.plan, settings.limits
-    name = plan.decoder if plan.rates else "pyav"  # the sound alone always comes through PyAV
-    decoder: Decoder = decoder_class(name)(path, plan, limits, link.beat)
-    with contextlib.closing(decoder):
+    reel = Reel(plan, link)
+    with _opened(path, plan, settings, link) as decoder:
         link.send(decoder.probe)
         if settings.probe_only:
             return Done(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames, False, decoder.probe.has_audio)
-        reel = Reel(plan, link)
-        has_audio = plan.audio_rate is not None
+        tally = _count(path, settings, link, reel) if plan.clips else None
         try:
-            for item in decoder:
-                link.beat()
-                if isinstance(item, (Sound, SoundLost)):
-                    has_audio = has_audio and not isinstance(item, SoundLost)
-                    link.send(item)
-                else:
-                    reel.push(item)
-            summary = decoder.summary()
-            if summary.missing and not limits.allow_partial:
-                raise DecodeError(Reason.PARTIAL, summary.missing)
-            reel.finish(summary.end)
+            summary = _play(decoder, reel, link, limits)
         finally:
             for lane in reel.lanes:
                 lane.drop()
-    return Done(summary.end, summary.frames_decoded, summary.frames_expected, bool(summary.missing), has_audio)
+    if tally is not None and reel.num_frames != tally.num_frames:
+        found = f"{tally.num_frames} frames when read once and {reel.num_frames} when read again"
+        raise DecodeError(Reason.DECODE_ERROR, f"gives {found}")
+    decoded = summary.frames_decoded + (tally.frames_decoded if tally is not None else 0)
+    has_audio = plan.audio_rate is not None and not reel.sound_lost
+    return Done(summary.end, decoded, summary.frames_expected, bool(summary.missing), has_audio)
+
+
+@contextlib.contextmanager
+def _opened(path: str, plan: DecodePlan, settings: Settings, link: Link) -> Iterator[Decoder]:
+    name = plan.decoder if plan.rates else "pyav"  # the sound alone always comes through PyAV
+    decoder = decoder_class(name)(path, plan, settings.limits, link.beat)
+    with contextlib.closing(decoder):
+        yield decoder
+
+
+def _count(path: str, settings: Settings, link: Link, reel: Reel) -> Tally:
+    """Go through the whole video once to know which rows its clips are; `reel` will show those alone."""
+    tally = Tally(settings.plan, link)
+    with _opened(path, replace(settings.plan, audio_rate=None), settings, link) as decoder:
+        tally.frames_decoded = _play(decoder, tally, link, settings.limits).frames_decoded
+    link.send(Counted(tally.num_frames))
+    for lane, clips, num_frames in zip(reel.lanes, settings.plan.clips, tally.num_frames, strict=True):
+        lane.keep(wanted_frames(clips, num_frames))
+    return tally
+
+
+def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits) -> Summary:
+    """Everything that a decoder gives, into `reel`; DecodeError if too much is missing."""
+    for item in decoder:
+        link.beat()
+        if isinstance(item, (Sound, SoundLost)):
+            reel.sound_lost |= isinstance(item, SoundLost)
+            link.send(item)
+        else:
+            reel.push(item)
+    summary = decoder.summary()
+    if summary.missing and not limits.allow_partial:
+        raise DecodeError(Reason.PARTIAL, summary.missing)
+    reel.finish(summary.end)
+    return summary
 
 
 def limit_memory(allowed: int) -> None:

@@ -27,15 +27,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from extract import messages
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
 from extract.inputs import VideoInput
+from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task
 from extract.shared_frames import SharedFrames, State, slot_bytes
-from extract.worker_process import Done, Free, Message, Refused, Segment, Settings, Task
 from stores.spec import Failure
 
 __all__ = [
     "Audio",
     "AudioFailed",
+    "Counted",
     "DecodePlan",
     "DecodePool",
     "Event",
@@ -69,8 +71,16 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many rows each rate has; comes after Started and before Frames where a plan wants some of them alone."""
+
+    video: str
+    num_frames: tuple[int, ...]  # by the index in DecodePlan.rates
+
+
+@dataclass(frozen=True)
 class Frames:
-    """Rows `first`, `first + 1`, ... of one rate; in order within a video and rate."""
+    """Rows `first`, `first + 1`, ... of one rate, or of those that are wanted; in order within a video and rate."""
 
     video: str
     rate_index: int  # in DecodePlan.rates
@@ -131,7 +141,7 @@ class Restarted:
     video: str
 
 
-Event = Started | Frames | Audio | AudioFailed | Finished | Failed | Restarted
+Event = Started | Counted | Frames | Audio | AudioFailed | Finished | Failed | Restarted
 
 # The parent's module search path is the worker's too; nothing of the parent's main module is run again.
 BOOT = "import sys; sys.path[:] = {path!r}; from extract.worker_process import main; main({connection}, {memory})"
@@ -342,6 +352,8 @@ def _event(video: str, message: Message, worker: _Worker) -> Event:
     match message:
         case Probe():
             return Started(video, message)
+        case messages.Counted(num_frames):
+            return Counted(video, num_frames)
         case Segment(rate_index, first, slot, shape, times):
             return Frames(video, rate_index, first, worker.memory.slot(slot, shape), times, worker, slot)
         case Sound(first, samples):

@@ -11,6 +11,8 @@ last position of the last real step; padded steps take no part. The two-stage tr
 class weighs the channels of one feature that all share: the mean of the map through one group-linear map. The
 learning rate follows a cosine, where the paper gives its first value alone.
 
+Speed-invariant tuning and the test on 30 views are those of `heads.samples`, on clip-sampled sets.
+
 Linear maps and sums over positions change places, which leaves every value as it is and saves five sixths of the
 multiplications: the query goes back through the keys' map to the features, and the values' map comes after the sum.
 
@@ -78,6 +80,7 @@ class Asf(Head):
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
+    views: ClassVar[Literal["max", "mean"] | None] = "mean"
     config_class: ClassVar[type[AsfConfig]] = AsfConfig
     activity_CE: nn.Parameter
     paper: ClassVar[str] = (

@@ -68,6 +68,7 @@ class MeanPool(Linear):
 
     name: ClassVar[str] = "meanpool"
     level: ClassVar[Literal["row", "video"]] = "video"
+    views: ClassVar[Literal["max", "mean"] | None] = "mean"
 
     def forward(self, batch: Batch) -> Scores:
         """(B, C) logits."""

@@ -2,6 +2,7 @@
 
     runs/mlad-001/config.json       RunConfig: head, options, classes, feature sets, split, versions
                   labels.json       the labels of the run's videos
+                  init.safetensors  the weights of another run that it begins with, where it does
                   last.safetensors  weights, optimiser, random states; where the run stood in its metadata
                   best.safetensors  weights of the best validation
                   metrics.csv       a line for each epoch
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ from stores.labels import Labels
 from stores.names import printable
 from stores.spec import FeatureSpec
 
+BEST, INITIAL = "best.safetensors", "init.safetensors"
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -54,6 +58,7 @@ class RunConfig:
     labels: str  # where they came from
     labels_sha256: str
     versions: Mapping[str, str]
+    init: Mapping[str, str] | None = None  # run and sha256 of the weights that it began with; None: of chance
 
     @property
     def random_weights(self) -> bool:
@@ -62,8 +67,10 @@ class RunConfig:
 
     @property
     def specs(self) -> list[tuple[str, FeatureSpec]]:
-        """(role, spec) of every feature set, in the order in which their features stand."""
-        return [(str(entry["role"]), FeatureSpec.from_dict(entry["spec"])) for entry in self.features]
+        """(role, spec) of every feature set, in the order in which their features stand; of the first speed alone."""
+        found = [(str(entry["role"]), FeatureSpec.from_dict(entry["spec"])) for entry in self.features]
+        first = found[0][1]
+        return [(role, spec) for role, spec in found if not spec.view or spec.speed == first.speed]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -137,6 +144,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def create_run(path: Path, config: RunConfig, labels: Labels) -> None:
     """Write what a run needs to start, and to start again, into its folder; the config last."""
     disk.ensure_directory(path)
+    if config.init is not None:
+        disk.write_atomically(path / INITIAL, (Path(config.init["run"]) / BEST).read_bytes())
     write_json(path / "labels.json", labels.to_dict())
     write_json(path / "config.json", config.to_dict())
 
@@ -229,7 +238,13 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
     config = read_config(path)
     with torch.device("meta"):
         expected = build_model(config).state_dict()
-    tensors, _ = load_tensors(path / "best.safetensors", expected)
+    tensors, _ = load_tensors(path / BEST, expected)
     model = build_model(config).to(device)
     model.load_state_dict(tensors)
     return Run(path, config, model.eval())
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,6 +73,7 @@ class Head(nn.Module, ABC):
     without: ClassVar[Mapping[str, str]] = {}  # role -> the setting with which the head does not need it
     equal_times: ClassVar[bool] = False  # whether the rows of all roles must stand for the same times
     accepts: ClassVar[frozenset[Granularity]]
+    views: ClassVar[Literal["max", "mean"] | None] = None  # of a video's probabilities; None: no clip-sampled sets
     config_class: ClassVar[type[Any]]
     paper: ClassVar[str] = "a baseline"  # authors, title, venue and year
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name of a published setting -> fields of the config

@@ -11,7 +11,8 @@ import numpy as np
 from heads.checkpoint import RunConfig
 from heads.cost import PeakMemory, cost_of
 from heads.head import head_class
-from heads.protocols import number
+from heads.report import number
+from heads.samples import SampledWindows
 from heads.scoring import Question, score_store
 from heads.train import SELECTION, Training
 from heads.windows import Windows
@@ -69,7 +70,7 @@ def held_out(scores: Path) -> dict[str, Any]:
     }
 
 
-def typical_rows(config: RunConfig, windows: Windows, train: Sequence[int]) -> int:
+def typical_rows(config: RunConfig, windows: Windows | SampledWindows, train: Sequence[int]) -> int:
     """Rows of a forward pass: of a window, or where the head sees whole videos those of the median training video."""
     if head_class(config.head).level == "row":
         return config.training.window

@@ -1,5 +1,7 @@
 """A trained head over stored rows: overlapping windows averaged after the sigmoid, each real row once.
 
+Of clip-sampled sets all views of a video make one score.
+
 Shape letters: B windows, N rows, C classes.
 """
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from heads.head import HeadError
 from heads.plan import Crops, covering_windows, sliding_windows, whole_videos
+from heads.samples import SampledWindows, ViewScores
 from heads.standardise import Model
 from heads.windows import Windows
 from stores.names import printable
@@ -46,7 +49,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast | nullconte
 
 
 def score_videos(
-    model: Model, windows: Windows, videos: Sequence[int], reading: Reading
+    model: Model, windows: Windows | SampledWindows, videos: Sequence[int], reading: Reading
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Probabilities of each video as soon as its last window is done: (N, C) of a row head, (1, C) of a video head.
 
@@ -57,6 +60,9 @@ def score_videos(
     Raises:
         HeadError: a score is no number.
     """
+    if isinstance(windows, SampledWindows):
+        yield from score_samples(model, windows, videos, reading)
+        return
     plan = reading.plan(windows, videos)
     left = Counter(int(video) for crops in plan for video in crops.video_B)
     sums: dict[int, NDArray[np.float64]] = {}
@@ -110,6 +116,24 @@ def score_windows(
                 scores, rows = (np.concatenate(kind) for kind in zip(*parts.pop(video), strict=True))
                 order = np.argsort(rows, kind="stable")
                 yield video, _finite(scores[order], windows.videos[video]), rows[order]
+
+
+def score_samples(
+    model: Model, windows: SampledWindows, videos: Sequence[int], reading: Reading
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """As `score_videos`, (1, C) from all views of a video together."""
+    assert model.head.views is not None, "choose_sources gives such sets to heads that can use them"
+    plan = windows.scoring_batches(videos, batch_size=reading.batch_size)
+    of_crops = [windows.video_I[crops.video_B].tolist() for crops in plan]
+    views = ViewScores(model.head.views, Counter(video for several in of_crops for video in several))
+    model.eval()
+    for several, batch in zip(of_crops, windows.batches(plan), strict=True):
+        with torch.inference_mode(), autocast(windows.device, reading.precision):
+            probabilities = model(batch).probabilities().cpu().numpy()
+        for video, of_view in zip(several, probabilities, strict=True):
+            whole = views.add(video, of_view)
+            if whole is not None:
+                yield video, _finite(whole, windows.videos[video])
 
 
 def _finite(scores: NDArray[np.float32], video: str) -> NDArray[np.float32]:

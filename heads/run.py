@@ -30,10 +30,12 @@ from heads.checkpoint import (
 )
 from heads.cost import PeakMemory
 from heads.head import HeadError, head_class
+from heads.initial import Initial, load_initial
 from heads.options import TrainOptions, full_config
 from heads.outcome import outcome
+from heads.samples import SampledWindows, clip_labels, view_notes
 from heads.score_store import write_scores
-from heads.sources import Source, choose_sources, find_sources, require_equal_times
+from heads.sources import Source, by_speed, choose_sources, find_sources, require_equal_times
 from heads.train import SELECTION, Observer, Training
 from heads.windows import Windows, role_shapes
 from stores import disk
@@ -70,6 +72,7 @@ def plan_run(
     lists: Mapping[str, Path] | None = None,
     split_seed: int = 0,
     label_source: str = "attached to the store",
+    init: Path | None = None,
 ) -> RunPlan:
     """Settle sets, videos, split and options.
 
@@ -82,11 +85,15 @@ def plan_run(
         sets: names of feature sets; empty takes all that the head can use.
         lists: split name to a file of ids.
         split_seed: of the hash that splits where neither lists nor labels do.
+        init: a run whose best weights, options and standardisation this one begins with; None: weights of chance.
 
     Raises:
-        HeadError: no labels, no set, no video to train on, or an option that does not fit.
+        HeadError: no labels, no set, no video to train on, or an option or initial run that does not fit.
     """
     kind = head_class(head)
+    initial = Initial.read(init, head) if init is not None else None
+    if initial is not None:
+        options = initial.options(kind, options or {})
     training = training or TrainOptions(**kind.recipe)
     if (kind.level, training.select) not in SELECTION:
         raise HeadError(f"select={training.select} is for heads that score whole videos; {head} scores rows.")
@@ -119,7 +126,7 @@ def plan_run(
     kept = labels.only(pairs[video] for video in sorted(counted))
     config = RunConfig(
         head=head,
-        options=full_config(kind, role_shapes(sources), len(labels.classes), options or {}),
+        options=full_config(kind, role_shapes(by_speed(sources)[0]), len(labels.classes), options or {}),
         training=training,
         classes=labels.classes,
         features=tuple(source.to_dict() for source in sources),
@@ -131,10 +138,13 @@ def plan_run(
         labels=label_source,
         labels_sha256=kept.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        init=initial.to_dict() if initial is not None else None,
     )
+    if initial is not None:
+        initial.require_fits(config)
     unlabelled = sum(video in grid for video in matched.only_store)
     unknown = sum(video not in pairs for video in matched.only_labels)
-    notes = _notes(sources, config, unlabelled, unknown)
+    notes = (*_notes(sources, config, unlabelled, unknown), *view_notes(kind, sources, kept))
     return RunPlan(config, kept, notes)
 
 
@@ -215,6 +225,7 @@ def _decisive(config: RunConfig) -> dict[str, str]:
     fields = config.to_dict()
     nested = fields.pop("options") | fields.pop("training")
     del fields["versions"], fields["labels"]
+    fields["init"] = (fields["init"] or {}).get("weights_sha256")
     fields["features"] = [[entry["role"], entry["set"], entry["fingerprint"]] for entry in fields["features"]]
     for name in ("classes", "features", "split", "absent", "matched"):
         fields[name] = hashlib.sha256(json.dumps(fields[name]).encode()).hexdigest()[:12]
@@ -222,13 +233,19 @@ def _decisive(config: RunConfig) -> dict[str, str]:
 
 
 def prepare(
-    config: RunConfig, windows: Windows, members: Mapping[str, Sequence[int]], run: Path, observer: Observer
+    config: RunConfig,
+    windows: Windows | SampledWindows,
+    members: Mapping[str, Sequence[int]],
+    run: Path,
+    observer: Observer,
 ) -> Training:
     """The model with its first weights, drawn from the seed, and everything that trains it."""
     torch.manual_seed(config.training.seed)
     with torch.random.fork_rng(devices=[]):  # the same first weights on every device
         model = build_model(config).to(windows.device)
-    if config.training.standardise:
+    if config.init is not None:
+        load_initial(model, run, config)
+    elif config.training.standardise:
         model.standardise.set_statistics(windows.statistics(members["train"]))
     windows.fill_missing(model.standardise.means)
     of_videos = [np.atleast_2d(windows.labels_of(video)).max(axis=0) for video in members["train"]]
@@ -238,9 +255,18 @@ def prepare(
 
 def run_windows(
     config: RunConfig, sources: Sequence[Source], videos: Sequence[str], labels: Labels, device: torch.device
-) -> Windows:
+) -> Windows | SampledWindows:
     """All videos of a run with their labels."""
     options, level = config.training, head_class(config.head).level
+    if sources[0].spec.view:
+        return SampledWindows(
+            sources,
+            videos,
+            device=device,
+            labels=lambda video, times: clip_labels(labels, config.matched[video], times, options.boundary),
+            video_labels=lambda video: labels.video(config.matched[video]),
+            resident=options.resident,
+        )
 
     def label_rows(video: str, times: NDArray[np.float64]) -> NDArray[np.int8]:
         named = config.matched[video]
@@ -327,7 +353,11 @@ def _notes(sources: Sequence[Source], config: RunConfig, unlabelled: int, unknow
         if lacking:
             alone = sum(other.role == source.role for other in sources) == 1
             instead = "nothing is seen in its place" if alone else "they get its mean"
+            if source.spec.view and source.spec.speed != sources[0].spec.speed:
+                instead = "they are seen at the other speeds alone"
             notes.append(f"{source.features.name}: {lacking} videos lack it; {instead}")
+    if config.init is not None:
+        notes.append(f"begins with the weights of {printable(config.init['run'])}")
     if not config.split["val"]:
         notes.append("no validation videos: the last epoch is kept")
     return tuple(notes)

@@ -9,19 +9,20 @@ Shape letters: N rows, C classes.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from heads.answers import WINDOWS
-from heads.checkpoint import Run
+from heads.checkpoint import BEST, Run, file_sha256
 from heads.head import HeadError
 from heads.predict import Reading, score_videos, score_windows
-from heads.sources import find_sources, require_equal_times
+from heads.samples import SampledWindows
+from heads.sources import find_sources, find_views, require_equal_times
 from heads.windows import Windows
 from stores import disk
 from stores.names import printable
@@ -37,6 +38,7 @@ def predict_store(
     out: Path,
     *,
     videos: Sequence[str] | None = None,
+    sets: Sequence[str] = (),
     device: torch.device,
     resident: bool | None = None,
     keep_windows: bool = False,
@@ -48,6 +50,7 @@ def predict_store(
         stores: feature stores, joined by video.
         out: a new store NAME.zarr; labels attached to the features go along.
         videos: ids to score; None: all that the store holds.
+        sets: names of clip-sampled sets to see, which may be of other speeds and views than the run was trained on.
         device: where the model is put.
         resident: as `Windows` has it; None reads from disk unless all rows fit.
         keep_windows: as `write_scores` has it.
@@ -63,7 +66,8 @@ def predict_store(
         raise HeadError(f"{printable(out)} is there already. Give --out a new name, or remove it.")
     if keep_windows and run.model.head.level == "video":
         raise HeadError(f"{run.config.head} scores whole videos: it has no windows to keep. Leave --keep-windows out.")
-    sources = find_sources(run.config.features, stores)
+    recorded = run.config.features
+    sources = find_views(recorded, stores, sets) if sets else find_sources(recorded, stores)
     grid = sources[0].features
     chosen = list(grid) if videos is None else list(videos)
     if unknown := [video for video in chosen if video not in grid]:
@@ -71,7 +75,8 @@ def predict_store(
     scored = [video for video in chosen if grid.entry(video).num_rows]
     require_equal_times(type(run.model.head), sources, scored)
     run.model.to(device)
-    windows = Windows(sources, scored, device=device, resident=resident)
+    kind = SampledWindows if sources[0].spec.view else Windows
+    windows = kind(sources, scored, device=device, resident=resident)
     windows.fill_missing(run.model.standardise.means)
     attached = next((found for store in stores if (found := store.attachment("labels"))), None)
     write_scores(
@@ -90,7 +95,7 @@ def predict_store(
 def write_scores(
     out: Path,
     run: Run,
-    windows: Windows,
+    windows: Windows | SampledWindows,
     videos: Sequence[int],
     *,
     expected: Sequence[str],
@@ -119,14 +124,17 @@ def write_scores(
         "expected": list(expected),
         "labels": labels,
         "random_weights": run.config.random_weights,
+        "views": run.model.head.views if grid.spec.view else None,
         "features": {source.features.name: source.spec.fingerprint for source in windows.sources},
         "snapshot_id": grid.store.snapshot_id,
     }
     spec = score_spec(run)
     specs = {SET_NAME: spec}
+    of_windows: Iterable[tuple[int, NDArray[np.float32], NDArray[np.int64]]] = ()
     if keep_windows:
+        assert isinstance(windows, Windows), "heads that score rows see no views"
         specs[WINDOWS] = dataclasses.replace(spec, settings={"window": reading.window, "stride": reading.stride})
-    of_windows = score_windows(run.model, windows, videos, reading) if keep_windows else ()
+        of_windows = score_windows(run.model, windows, videos, reading)
     try:
         with ZarrWriter(out, specs, provenance=dict.fromkeys(specs, run.config.versions)) as writer:
             writer.attach("prediction", attachment)
@@ -134,7 +142,7 @@ def write_scores(
                 name, times = windows.videos[video], windows.times[video]
                 info = dict(grid.features.entry(grid.ids[name]).info)
                 if level == "video":
-                    times = np.array([[0.0, info.get("duration") or times[-1, 1]]])
+                    times = np.array([[0.0, info.get("duration") or times[:, 1].max()]])
                 entry = writer.video(name, info)
                 entry.append(SET_NAME, Rows(scores, times))
                 entry.commit()
@@ -156,13 +164,7 @@ def score_spec(run: Run) -> FeatureSpec:
         dtype="float32",
         backbone=run.config.head,
         weights=str(run.path),
-        weights_sha256=file_sha256(run.path / "best.safetensors"),
+        weights_sha256=file_sha256(run.path / BEST),
         random_weights=run.config.random_weights,
         classes=run.config.classes,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

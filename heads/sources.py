@@ -1,22 +1,26 @@
 """Which feature sets a head reads, and under what id each of them knows a video.
 
 The first source is the time grid: its rows are the rows that are trained and scored; the others are joined to
-it by time.
+it by time. Clip-sampled sets of several speeds are alternatives instead: each speed has a time grid of its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from heads.head import Head, HeadError
+from heads.head import HEADS, Head, HeadError, head_class
 from stores.errors import SpecMismatchError, StoreError
 from stores.labels import match_videos
 from stores.names import printable
-from stores.spec import FeatureSet, FeatureSpec, FeatureStore
+from stores.spec import FeatureSet, FeatureSpec, FeatureStore, VideoEntry
+
+VIEW_FIELDS = frozenset({"speed", "view", "stride", "crop"})  # in which the sets of several speeds may differ
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class Source:
     def spec(self) -> FeatureSpec:
         """What defines the set's numbers."""
         return self.features.spec
+
+    def entry(self, video: str) -> VideoEntry:
+        """What the set knows of a video, by its id in the grid's set."""
+        return self.features.entry(self.ids[video])
+
+    def times(self, video: str) -> NDArray[np.float64]:
+        """(N, 2) seconds of all rows of a video, by its id in the grid's set."""
+        return self.features.times(self.ids[video])
 
     def to_dict(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON types."""
@@ -57,7 +69,7 @@ def choose_sources(
         head: says which role a set may play.
         stores: joined by video id, else by unique stem.
         wanted: names of sets, or `role=name`, in the order in which their features shall stand; empty: every
-            set of base speed and view that the head takes, pictures first, then by name.
+            dense set that the head takes, pictures first, then by name. Clip-sampled sets are taken by name alone.
         options: of the head, those that differ from its defaults; they may leave a role out.
 
     Raises:
@@ -74,11 +86,92 @@ def choose_sources(
             kinds = ", ".join(sorted(head.accepts))
             held = ", ".join(f"{name} ({found.spec.granularity})" for name, (_, found) in sorted(named.items()))
             way_out = f" To go without {role}: --set {head.without[role]}." if role in head.without else ""
+            clips = "" if wanted else _clip_sampled(head, named)
             raise HeadError(
-                f"{head.name} needs a set of {kinds} rows for {role}; there is {held or 'no set'}.{way_out}"
+                f"{head.name} needs a set of {kinds} rows for {role}; there is {held or 'no set'}.{clips}{way_out}"
             )
     chosen.sort(key=lambda entry: head.roles.index(entry[0]))  # stable: the order within a role stays
-    return _joined(chosen)
+    sources = _joined(chosen)
+    require_alike(sources, {})
+    return sources
+
+
+def by_speed(sources: Iterable[Source]) -> list[list[Source]]:
+    """The sources of each speed and view, in order of their first mention; of dense sets all together."""
+    groups: dict[tuple[int, str], list[Source]] = {}
+    for source in sources:
+        groups.setdefault((source.spec.speed, source.spec.view) if source.spec.view else (1, ""), []).append(source)
+    return list(groups.values())
+
+
+def require_alike(sources: Sequence[Source], trained: Mapping[str, FeatureSpec]) -> None:
+    """HeadError unless the sets are all dense, or every speed has the same sets but for speed and view.
+
+    Args:
+        trained: name to spec of the sets of one speed that a head was trained on; empty: those of the first speed.
+    """
+    groups = by_speed(sources)
+    first = groups[0]
+    expected = trained or {source.features.name: source.spec for source in first}
+    if dense := next((source for source in sources if not source.spec.view), None):
+        if sampled := next((source for source in sources if source.spec.view), None):
+            raise HeadError(
+                f"{dense.features.name} is dense and {sampled.features.name} clip-sampled. Choose one kind with --sets."
+            )
+        return
+    for group in groups:
+        if len(group) != len(expected):
+            names = " and ".join(source.features.name for source in group)
+            raise HeadError(
+                f"{names} cannot be seen in place of {' and '.join(expected)}: give as many of every speed."
+            )
+        for source, (name, spec) in zip(group, expected.items(), strict=True):
+            if difference := view_difference(source.spec, spec):
+                raise HeadError(f"{source.features.name} cannot be seen in place of {name}: {difference}.")
+
+
+def view_difference(spec: FeatureSpec, other: FeatureSpec) -> str:
+    """In what two specs differ beside speed and view, as `difference` says it."""
+    plain = {name: getattr(other, name) for name in VIEW_FIELDS}
+    return dataclasses.replace(spec, **plain).difference(other)
+
+
+def find_views(
+    recorded: Sequence[Mapping[str, Any]], stores: Sequence[FeatureStore], wanted: Sequence[str]
+) -> list[Source]:
+    """Clip-sampled sets that a trained head shall see in place of its own: other speeds or views of the same kind.
+
+    Args:
+        wanted: names of the sets, as `choose_sources` takes them, without roles.
+
+    Raises:
+        HeadError: a set is not there, or is of another kind than the head was trained on.
+    """
+    named = _by_name(stores)
+    specs = [(str(entry["role"]), str(entry["set"]), FeatureSpec.from_dict(entry["spec"])) for entry in recorded]
+    _, own, first = specs[0]
+    if not first.view:
+        raise HeadError(f"the head was trained on {own}, which is dense: --sets chooses clip-sampled sets.")
+    chosen = []
+    for text in wanted:
+        if text not in named:
+            raise HeadError(f"there is no set '{printable(text)}'; there is {', '.join(sorted(named)) or 'none'}.")
+        store, features = named[text]
+        chosen.append((role_like(features, specs), store, features))
+    sources = _joined(chosen)
+    of_one_speed = {name: spec for _, name, spec in specs if (spec.speed, spec.view) == (first.speed, first.view)}
+    require_alike(sources, of_one_speed)
+    return sources
+
+
+def role_like(features: FeatureSet, specs: Sequence[tuple[str, str, FeatureSpec]]) -> str:
+    """The role of the recorded (role, set, spec) that a set is another speed or view of."""
+    for role, _, spec in specs:
+        if not view_difference(features.spec, spec):
+            return role
+    _, name, spec = specs[0]
+    difference = view_difference(features.spec, spec)
+    raise SpecMismatchError(f"{features.name} is not what the head was trained on ({name}): {difference}.")
 
 
 def find_sources(recorded: Sequence[Mapping[str, Any]], stores: Sequence[FeatureStore]) -> list[Source]:
@@ -147,6 +240,12 @@ def _wanted(
     if role is None:
         kinds = ", ".join(sorted(head.accepts))
         raise HeadError(f"{head.name} takes {kinds} rows; {name} holds {features.spec.granularity} rows.")
+    if features.spec.view and head.views is None:
+        able = ", ".join(sorted(other for other in HEADS if head_class(other).views is not None))
+        raise HeadError(
+            f"{head.name} takes no clip-sampled sets, and {name} has {features.spec.view} clips x crops of a video; "
+            f"{able} do."
+        )
     if given and given not in head.roles:
         raise HeadError(f"{head.name} has no role '{printable(given)}', only {', '.join(head.roles)}.")
     return given or role, store, features
@@ -162,6 +261,14 @@ def _all_accepted(
         if role is not None and features.spec.speed == 1 and not features.spec.view:
             found.append((role, store, features))
     return found
+
+
+def _clip_sampled(head: type[Head], named: Mapping[str, tuple[FeatureStore, FeatureSet]]) -> str:
+    """Words on clip-sampled sets that nobody asked for, for an error."""
+    names = [name for name, (_, found) in sorted(named.items()) if found.spec.view and head.role_of(found.spec)]
+    if not names or head.views is None:
+        return ""
+    return f" Clip-sampled sets are taken by name: --sets {','.join(names)}."
 
 
 def _joined(chosen: Iterable[tuple[str, FeatureStore, FeatureSet]]) -> list[Source]:

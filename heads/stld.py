@@ -72,6 +72,7 @@ class Stld(Head):
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("map",)
     accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.MAP})
+    views: ClassVar[Literal["max", "mean"] | None] = "max"
     config_class: ClassVar[type[StldConfig]] = StldConfig
     paper: ClassVar[str] = (
         "Wu et al., TranSTL: Spatial-Temporal Localization Transformer for Multi-Label Video Classification, "

@@ -19,7 +19,7 @@ import torch
 from heads.checkpoint import create_run, read_json
 from heads.head import HEADS, Head, HeadError, head_class
 from heads.options import TrainOptions, split_settings
-from heads.protocols import Report
+from heads.report import Report
 from heads.run import RunPlan, attached_labels, carry_out, plan_run, require_begun_with
 from heads.scoring import Question, score_store
 from heads.train import Observer

@@ -34,6 +34,7 @@ from heads.optimise import learning_rate, make_optimizer
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
 from heads.predict import Reading, autocast, score_videos
+from heads.samples import SampledWindows
 from heads.standardise import Model
 from heads.stopping import StopSignal, stop_signal
 from heads.windows import Windows
@@ -107,7 +108,7 @@ class Training:
     def __init__(
         self,
         model: Model,
-        windows: Windows,
+        windows: Windows | SampledWindows,
         train: Sequence[int],
         val: Sequence[int],
         options: TrainOptions,
@@ -140,7 +141,7 @@ class Training:
 
     def balance(self) -> Tensor:
         """(C,) weights of positive labels, from the labels of the training videos."""
-        tables = [np.atleast_2d(self.windows.labels_of(video)) for video in self.train]
+        tables = self.windows.label_tables(self.train)
         positives_C = sum((table == 1).sum(axis=0) for table in tables)
         known_C = sum((table >= 0).sum(axis=0) for table in tables)
         weights_C = balancing_weights(np.asarray(positives_C), np.asarray(known_C))
@@ -149,6 +150,10 @@ class Training:
     def plan(self, epoch: int) -> list[Crops]:
         """The batches of an epoch."""
         options, rows_V = self.options, self.windows.rows_V
+        if isinstance(self.windows, SampledWindows):
+            return self.windows.training_batches(
+                self.train, batch_size=options.batch_size, seed=options.seed, epoch=epoch
+            )
         if self.level == "video":
             return training_videos(rows_V, self.train, batch_size=options.batch_size, seed=options.seed, epoch=epoch)
         return training_crops(

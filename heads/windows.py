@@ -1,9 +1,10 @@
 """Batches of windows over stored rows, with their labels, joined by time.
 
 Rows lie on the device from the start where they fit (a window is then one gather), else they are read when they
-are wanted, one batch ahead; the batches are the same either way.
+are wanted, one batch ahead; the batches are the same either way. Of clip-sampled sets every sample (one clip in one
+crop) counts as a video of its own here; `heads.samples` brings a video's samples together.
 
-Shape letters: B windows, N rows, D features, C classes, V videos, A rows of all videos.
+Shape letters: B windows, N rows, D features, C classes, V videos (or samples), A rows of all videos.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from torch import Tensor
 
 from heads.head import Batch, HeadError
 from heads.join import Join, join_times
+from heads.moments import Moments, deviations
 from heads.plan import Crops
 from heads.sources import Source
 from stores.errors import DamageError
 from stores.names import printable
+from stores.samples import sample_rows
 
 SHARE_OF_MEMORY = 0.4  # of what is free: the rest is for the head, its gradients and everybody else
 
@@ -37,8 +40,8 @@ class Windows:
     """Windows over the videos of one or several feature sets.
 
     Args:
-        sources: the sets; the rows of the first are the time grid.
-        videos: ids that the first source holds.
+        sources: the sets, all dense or all of one speed and view; the rows of the first are the time grid.
+        videos: ids that the first source knows.
         device: where batches go.
         labels: gives a video's labels at the times of its rows: (N, C) for a row head, (C,) for a video head.
         resident: keep all rows on the device; None: where they fit into a part of its free memory.
@@ -58,14 +61,16 @@ class Windows:
         resident: bool | None = None,
     ) -> None:
         self.sources = tuple(sources)
-        self.videos = tuple(videos)
         self.device = device
         self.shapes = role_shapes(self.sources)
-        grid = self.sources[0].features
-        self.rows_V = np.array([grid.entry(video).num_rows for video in self.videos], np.int64)
+        grid = self.sources[0]
+        self.samples = grid.spec.samples  # of a video
+        self.videos = tuple(video for video in videos for _ in range(self.samples))
+        of_videos = [sample_rows(grid.spec, entry.num_rows, entry.video) for entry in map(grid.entry, videos)]
+        self.rows_V = np.repeat(np.array(of_videos, np.int64), self.samples)
         self._offset_V = np.cumsum(self.rows_V) - self.rows_V
-        self.times = [grid.times(video) for video in self.videos]
-        joins = [[self._join(source, index) for index in range(len(videos))] for source in self.sources[1:]]
+        self.times = [part for video in videos for part in np.split(grid.times(video), self.samples)]
+        joins = [[self._join(source, index) for index in range(len(self.videos))] for source in self.sources[1:]]
         self._joins: list[list[Join] | None] = [None, *joins]
         self._fill: list[Tensor | None] = [None] * len(self.sources)
         self.resident = self._fits() if resident is None else resident
@@ -137,30 +142,25 @@ class Windows:
 
     def batches(self, plan: Sequence[Crops]) -> Iterator[Batch]:
         """The batches of a plan, in order; where rows are read from disk, one batch ahead."""
-        if self.resident:
-            yield from map(self.batch, plan)
-            return
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = [pool.submit(self.batch, crops) for crops in plan[:1]]
-            for crops in [*plan[1:], None]:
-                if ahead:
-                    ready = ahead.pop()
-                    if crops is not None:
-                        ahead.append(pool.submit(self.batch, crops))
-                    yield ready.result()
+        return map(self.batch, plan) if self.resident else read_ahead(self.batch, plan)
 
     def statistics(self, videos: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
         """Role to mean and standard deviation (D,) of every feature over all rows of some videos.
 
         A feature that never changes has a deviation of 1. Maps are pooled over height and width.
         """
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        for role in self.shapes:
-            pairs = [self._moments(index, videos) for index, source in enumerate(self.sources) if source.role == role]
-            mean, variance = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-            std = np.where(variance > 0, np.sqrt(variance), 1.0)
-            found[role] = (torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+        return {role: deviations(of_sets) for role, of_sets in self.moments(videos).items()}
+
+    def moments(self, videos: Sequence[int]) -> dict[str, list[Moments]]:
+        """Role to the moments of each of its sets over all rows of some videos."""
+        found: dict[str, list[Moments]] = {role: [] for role in self.shapes}
+        for index, source in enumerate(self.sources):
+            found[source.role].append(self._moments(index, videos))
         return found
+
+    def label_tables(self, videos: Sequence[int]) -> list[NDArray[np.int8]]:
+        """What some videos are trained with: (N, C) or (1, C) each."""
+        return [np.atleast_2d(self.labels_of(video)) for video in videos]
 
     def _batch_labels(self, crops: Crops, at_BN: Tensor) -> Tensor | None:
         if self._labels is None:
@@ -195,26 +195,37 @@ class Windows:
         source = self.sources[index]
         joins = self._joins[index]
         if joins is None:
-            source.features.read_into(self.videos[video], start, out)
+            source.features.read_into(source.ids[self.videos[video]], self._first_row(index, video) + start, out)
             return
         join = joins[video].window(start, start + len(out))
         first, stop = join.source_range
         if first == stop:
             return
-        name = source.ids[self.videos[video]]
+        name, before = source.ids[self.videos[video]], self._first_row(index, video)
         if join.contiguous and out.dtype == source.spec.dtype:
             at = int(join.grid_P[0])
-            source.features.read_into(name, first, out[at : at + stop - first])
+            source.features.read_into(name, before + first, out[at : at + stop - first])
             return
-        rows = source.features.read(name, first, stop).features
+        rows = source.features.read(name, before + first, before + stop).features
         if rows.dtype == np.uint8 and out.dtype != np.uint8:
             rows = rows.astype(np.float32) * (source.spec.scale or 1.0) + (source.spec.offset or 0.0)
         out[join.present_N] = join.apply(rows, first)[join.present_N]
 
     def _join(self, source: Source, video: int) -> Join:
-        name = source.ids.get(self.videos[video])
-        theirs = source.features.times(name) if name is not None else np.zeros((0, 2))
+        theirs = np.zeros((0, 2))
+        if self.videos[video] in source.ids:
+            times = source.times(self.videos[video])
+            rows = sample_rows(source.spec, len(times), self.videos[video])
+            theirs = times[video % self.samples * rows :][:rows]
         return join_times(self.times[video], theirs)
+
+    def _first_row(self, index: int, video: int) -> int:
+        """Where in a set's video the rows of one sample begin; 0 where a video is seen whole."""
+        if self.samples == 1:
+            return 0
+        source = self.sources[index]
+        entry = source.entry(self.videos[video])
+        return video % self.samples * sample_rows(source.spec, entry.num_rows, entry.video)
 
     def _dtype(self, index: int) -> np.dtype[Any]:
         """As stored, unless some grid row is a mean of several rows."""
@@ -253,11 +264,11 @@ class Windows:
             )
         return rows
 
-    def _moments(self, index: int, videos: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and variance (D,) over the rows that a set has, combined video by video (Chan et al., 1979)."""
+    def _moments(self, index: int, videos: Sequence[int]) -> Moments:
+        """Of the rows that a set has."""
         spec, present_A = self.sources[index].spec, self._present_A[index]
         width = spec.row_shape[-1]
-        count, mean, squares = 0, np.zeros(width), np.zeros(width)
+        total = Moments(0, np.zeros(width), np.zeros(width))
         for video in videos:
             first, rows = int(self._offset_V[video]), int(self.rows_V[video])
             part = slice(first, first + rows)
@@ -265,17 +276,13 @@ class Windows:
             if present_A is not None:
                 values = values[present_A[part].cpu().numpy()]
             values = values.reshape(-1, width).astype(np.float64)
-            if not len(values):
-                continue
-            total, of_video = count + len(values), values.mean(axis=0)
-            squares += ((values - of_video) ** 2).sum(axis=0) + (of_video - mean) ** 2 * count * len(values) / total
-            mean += (of_video - mean) * len(values) / total
-            count = total
-        variance = squares / max(count, 1)
+            if len(values):
+                mean = values.mean(axis=0)
+                total = total.joined(Moments(len(values), mean, ((values - mean) ** 2).sum(axis=0)))
         if self._dtype(index) == np.uint8:
             scale = 1.0 if spec.scale is None else spec.scale
-            mean, variance = mean * scale + (spec.offset or 0.0), variance * scale**2
-        return mean, variance
+            return Moments(total.rows, total.mean * scale + (spec.offset or 0.0), total.squares * scale**2)
+        return total
 
     def _fits(self) -> bool:
         """Whether all rows go into a part of the device's free memory."""
@@ -285,6 +292,18 @@ class Windows:
             for index, source in enumerate(self.sources)
         )
         return wanted <= SHARE_OF_MEMORY * free_memory(self.device)
+
+
+def read_ahead(batch: Callable[[Crops], Batch], plan: Sequence[Crops]) -> Iterator[Batch]:
+    """The batches of a plan, in order; the next one is read while one is used."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = [pool.submit(batch, crops) for crops in plan[:1]]
+        for crops in [*plan[1:], None]:
+            if ahead:
+                ready = ahead.pop()
+                if crops is not None:
+                    ahead.append(pool.submit(batch, crops))
+                yield ready.result()
 
 
 def role_shapes(sources: Sequence[Source]) -> dict[str, tuple[int, ...]]:

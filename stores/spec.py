@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.errors import SpecMismatchError, StoreError
+from stores.names import printable
 
 
 class Granularity(StrEnum):
@@ -34,7 +36,7 @@ class Granularity(StrEnum):
 
 
 class Rows(NamedTuple):
-    """Rows of one video, in order of time."""
+    """Rows of one video, in order of time; of a clip-sampled set in order of clip, then crop, then time."""
 
     features: NDArray[Any]  # (N, *row_shape), of the spec's dtype
     times: NDArray[np.float64]  # (N, 2) seconds [start, end)
@@ -60,15 +62,15 @@ class FeatureSpec:
     random_weights: bool = False
     fps: float | None = None  # of the frames given to the network, or rows a second of sound
     stride: int | None = None  # frames from one row to the next
-    window: int | None = None  # frames that one row sees; None: one
+    window: int | None = None  # frames that one row sees, or one clip of a clip-sampled set has; None: one
     dense: str | None = None  # convolutional or windowed: two definitions, see the performance notes
     receptive_field: int | None = None  # frames that reach one row of the convolutional mode
     resize: str = ""
     crop: str = ""
     normalise: str = ""
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height in pixels of the upright frame
-    speed: int = 1
-    view: str = ""
+    speed: int = 1  # a clip has every so many-th frame
+    view: str = ""  # clips x crops of a clip-sampled set, as "4x3" (`stores.samples`); "": dense
     settings: Mapping[str, Any] = field(default_factory=dict)  # what only this backbone has (mel bands, ...)
     classes: tuple[str, ...] = ()  # names of the columns of score rows
 
@@ -77,6 +79,20 @@ class FeatureSpec:
             raise StoreError(f"features are float16, float32 or uint8, not {self.dtype}.")
         if not self.row_shape or any(size < 1 for size in self.row_shape):
             raise StoreError(f"a row needs a shape of positive sizes, not {self.row_shape}.")
+        if self.view and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", self.view):
+            raise StoreError(f"a view is clips x crops, as 4x3, not '{printable(self.view)}'.")
+        if self.speed < 1:
+            raise StoreError(f"a speed is every 1st, 2nd, .. frame, not {self.speed}.")
+
+    @property
+    def crops(self) -> int:
+        """Crops of every clip; 1 in a dense set."""
+        return int(self.view.partition("x")[2] or 1)
+
+    @property
+    def samples(self) -> int:
+        """Clips times crops of every video; 1 in a dense set, whose videos are seen whole."""
+        return int(self.view.partition("x")[0] or 1) * self.crops
 
     @property
     def row_bytes(self) -> int:
@@ -102,6 +118,8 @@ class FeatureSpec:
         try:
             values["granularity"] = Granularity(values["granularity"])
             values["row_shape"] = tuple(int(size) for size in values["row_shape"])
+            values["speed"] = int(values.get("speed", 1))
+            values["view"] = str(values.get("view", ""))
             values["classes"] = tuple(values.get("classes", ()))
             if values.get("roi") is not None:
                 x, y, width, height = values["roi"]

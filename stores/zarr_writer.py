@@ -25,6 +25,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name, printable, require_kind, require_set_name
 from stores.records import Record, SetRecord, Span, load_records, seal
+from stores.samples import require_order
 from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
 
@@ -132,7 +133,8 @@ class VideoWriter:
             raise StoreError(f"{len(features)} rows need times ({len(features)}, 2), not {times.shape}.")
         spool = self._spools.setdefault(set_name, _Spool())
         starts = np.concatenate([[spool.last_start], times[:, 0]])
-        if not np.isfinite(times).all() or (np.diff(starts) < 0).any() or (times[:, 1] < times[:, 0]).any():
+        forward = spec.view or not (np.diff(starts) < 0).any()  # samples begin anew: looked at when all are there
+        if not np.isfinite(times).all() or not forward or (times[:, 1] < times[:, 0]).any():
             raise StoreError(f"times of '{printable(self.video)}' in '{set_name}' are not in order.")
         spool.last_start = float(starts[-1])
         spool.digest.update(features)
@@ -151,10 +153,20 @@ class VideoWriter:
         """The video is complete: it is durable with the group it goes into, or at once if it is long.
 
         `info` adds to what was known at first. A video without rows in any set commits nothing.
+
+        Raises:
+            StoreError: rows of a clip-sampled set are not whole samples in order; the video is dropped.
         """
         self._info.update(info or {})
         if not self._spools:
             return
+        try:
+            for set_name, spool in self._spools.items():
+                if self._writer.spec(set_name).view:
+                    require_order(self._writer.spec(set_name), np.concatenate(spool.times), self.video)
+        except StoreError:
+            self.discard()
+            raise
         finished = _Finished(self.video, self._info, self._spools)
         segment, self._segment = self._segment, None
         if segment is None:
