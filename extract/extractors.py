@@ -99,7 +99,7 @@ class VideoRows(Protocol):
         ...
 
 
-class _Pending:
+class Pending:
     """The rows of batches that the device still computes, handed out in order."""
 
     def __init__(self, network: Network) -> None:
@@ -152,7 +152,7 @@ class FrameRows:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.pending = _Pending(network)
+        self.pending = Pending(network)
         self.frames: list[Tensor] = []
         self.times: list[NDArray[np.float64]] = []
 
@@ -181,7 +181,7 @@ class ClipRows:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.pending = _Pending(network)
+        self.pending = Pending(network)
         stride = network.stride
         self.cutter: Tiler | Windower = (
             Tiler(length=network.tile, stride=stride, halo=network.backbone.clip.halo)

@@ -231,10 +231,12 @@ class Run:
         rows: dict[int, list[VideoRows]] = {}
         for network in self.plan.networks:
             rows.setdefault(self.rates.index(network.fps), []).append(network.start())
+        if self.plan.scenes is not None:
+            rows.setdefault(self.rates.index(None), []).append(self.plan.scenes.start())
         duration = event.probe.duration or 0.0
         sounds = [sound.start() for sound in self.plan.sounds]
         self.videos[event.video] = _Video(self.writer.video(event.video, info), rows, sounds, duration)
-        self.preview.start(event.video, duration, self.plan.networks)
+        self.preview.start(event.video, duration, self.plan.shown)
         self.observer.started(event.video, duration)
 
     def forget(self, video: str) -> None:

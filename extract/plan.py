@@ -18,12 +18,14 @@ import torch
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
 from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
+from extract.scene_rows import Scenes, scene_level, scene_network
+from extract.scenes import SceneCutting, detector_class
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
 
 T = TypeVar("T")
 
-LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP)
+LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP, Granularity.SCENE)
 DEFAULT_LEVELS = (Granularity.CLIP, Granularity.FRAME)  # the first of these that a backbone has
 
 
@@ -45,6 +47,7 @@ class ExtractOptions:
     batch: int | None = None
     tile: int | None = None  # frames of a convolutional tile, of which all but the context become rows
     decoder: str = "pyav"
+    scenes: SceneCutting | None = None  # how scenes are cut; none: the default
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Plan:
     provenance: Mapping[str, Mapping[str, str]]
     roi: tuple[int, int, int, int] | None
     decoder: str
+    scenes: Scenes | None = None
 
     @property
     def specs(self) -> dict[str, FeatureSpec]:
@@ -63,15 +67,23 @@ class Plan:
         specs: dict[str, FeatureSpec] = {}
         for network in self.networks:
             specs |= network.specs
+        specs |= self.scenes.specs if self.scenes else {}
         return specs | {sound.set_name: sound.spec for sound in self.sounds}
+
+    @property
+    def shown(self) -> tuple[Network, ...]:
+        """One network of each backbone, to see that its weights live."""
+        scenes = self.scenes.networks if self.scenes else ()
+        return tuple({network.backbone.name: network for network in (*scenes, *self.networks)}.values())
 
     @property
     def decode(self) -> DecodePlan:
         """What the workers must hand over for all networks together."""
         sample_rates = {sound.backbone.sample_rate for sound in self.sounds}
         assert len(sample_rates) <= 1, f"audio backbones want several sample rates: {sample_rates}"
+        rates = [network.fps for network in self.networks] + ([None] if self.scenes else [])  # scenes: every frame
         return DecodePlan(
-            rates=tuple(dict.fromkeys(network.fps for network in self.networks)),
+            rates=tuple(dict.fromkeys(rates)),
             audio_rate=next(iter(sample_rates), None),
             roi=self.roi,
             decoder=self.decoder,
@@ -83,6 +95,7 @@ class Plan:
             self,
             networks=tuple(n.only(sets) for n in self.networks if sets & set(n.specs)),
             sounds=tuple(s for s in self.sounds if s.set_name in sets),
+            scenes=self.scenes and self.scenes.only(sets),
         )
 
 
@@ -99,13 +112,17 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     device = choose_device(options.device)
     classes = {name: backbone_class(name) for name in options.backbones}
     check_names(options, tuple(classes))
-    chosen = {name: levels_of(name, set(cls.row_shapes), options.levels) for name, cls in classes.items()}
+    has = {name: {*cls.row_shapes, *([Granularity.SCENE] if scene_level(cls) else [])} for name, cls in classes.items()}
+    chosen = {name: levels_of(name, has[name], options.levels) for name in classes}
     nobody = [level for level in options.levels if not any(level in levels for levels in chosen.values())]
     if nobody or not any(chosen.values()):
         raise BackboneError(
             f"no backbone of {', '.join(classes)} has level {', '.join(nobody)}; they have: "
-            + "; ".join(f"{name} {', '.join(sorted(cls.row_shapes))}" for name, cls in classes.items())
+            + "; ".join(f"{name} {', '.join(sorted(levels))}" for name, levels in has.items())
         )
+    cutting = check_scenes(options, chosen)
+    origin = detector_class(cutting.detector)(device).origin if cutting else ""  # an optional one may be missing
+    scenes: list[Network] = []
     networks: list[Network] = []
     sounds: list[Sound] = []
     provenance: dict[str, Mapping[str, str]] = {}
@@ -113,17 +130,45 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         if not chosen[name]:
             continue
         backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
-        made: Network | Sound
+        made = provenance_of(options, device, loaded)
         if isinstance(backbone, AudioBackbone):
-            made = plan_sound(backbone, loaded, options, device)
-            sounds.append(made)
-            sets = [made.set_name]
-        else:
-            made = plan_network(backbone, loaded, chosen[name], options)
-            networks.append(made)
-            sets = list(made.specs)
-        provenance |= dict.fromkeys(sets, provenance_of(options, device, loaded))
-    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder)
+            sounds.append(plan_sound(backbone, loaded, options, device))
+            provenance[sounds[-1].set_name] = made
+            continue
+        if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
+            networks.append(plan_network(backbone, loaded, levels, options))
+            provenance |= dict.fromkeys(networks[-1].specs, made)
+        if cutting and Granularity.SCENE in chosen[name]:
+            scenes.append(
+                scene_network(
+                    backbone,
+                    loaded,
+                    cutting,
+                    frames=pick(options.window, name),
+                    roi=options.roi,
+                    dtype=options.dtype,
+                    precision=options.precision,
+                )
+            )
+            provenance |= {key: {**made, "scene_detector": origin} for key in scenes[-1].specs}
+    cut = Scenes(tuple(scenes), cutting) if cutting else None
+    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder, cut)
+
+
+def check_scenes(options: ExtractOptions, chosen: Mapping[str, tuple[Granularity, ...]]) -> SceneCutting | None:
+    """How scenes are cut, if there are any; BackboneError for settings that have no say in what is made."""
+    if not any(Granularity.SCENE in levels for levels in chosen.values()):
+        if options.scenes is not None:
+            raise BackboneError("settings of scenes without --level scene: give both, or neither.")
+        return None
+    for name, levels in chosen.items():
+        given = [what for what in ("fps", "stride") if pick(getattr(options, what), name) is not None]
+        given += ["dense"] if options.dense is not None else []
+        if given and levels == (Granularity.SCENE,):
+            raise BackboneError(
+                f"--{given[0]} changes nothing for {name}: a scene has one row, of frames at the video's own rate."
+            )
+    return options.scenes or SceneCutting()
 
 
 def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
