@@ -1,6 +1,7 @@
 """Cuts: pictures with known ones, loops that spell the definitions out, and two real videos."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbone import BackboneError
+from extract.scene_detectors import transnet
 from extract.scenes import (
     DETECTORS,
     CutDetector,
@@ -20,6 +22,7 @@ from extract.scenes import (
     block_means,
     detector_class,
 )
+from extract.transform import resize_fixed
 
 CPU = torch.device("cpu")
 FPS = 25.0
@@ -144,6 +147,22 @@ def test_optional_detectors_find_hard_cuts_whatever_the_pieces(name: str) -> Non
     assert found(frames, 1, name) == found(frames, 9, name) == [35, 70]
 
 
+def test_streamed_windows_of_transnet_give_the_scenes_of_its_package() -> None:
+    cutter = detector("transnetv2")
+    frames = np.concatenate([texture(seed, length) for seed, length in ((1, 49), (2, 30), (3, 52))])
+    shares = np.linspace(0, 1, 20)[:, None, None, None]  # and a dissolve
+    frames[-45:-25] = np.round((1 - shares) * frames[-45:-25] + shares * texture(4, 20))
+    frames[-25:] = texture(4, 45)[20:]
+    small = resize_fixed(torch.from_numpy(frames).permute(0, 3, 1, 2), 27, 48).permute(0, 2, 3, 1).contiguous()
+    network = transnet(CPU)
+    single, _ = network.predict_frames(small, quiet=True)
+    scenes = network.predictions_to_scenes(single.numpy())
+    times = np.arange(len(frames)) / FPS
+    cuts = cutter.push(frames[:77], times[:77]) + cutter.push(frames[77:], times[77:]) + cutter.finish()
+    assert [round(cut * FPS) for cut in cuts] == scenes[1:, 0].tolist()
+    assert len(cuts) >= 2
+
+
 def test_the_network_of_transnet_leaves_the_process_as_it_was() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -154,10 +173,8 @@ def test_the_network_of_transnet_leaves_the_process_as_it_was() -> None:
 
 @pytest.mark.parametrize("name", sorted(OPTIONAL))
 def test_a_detector_whose_package_is_missing_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extract.scene_detectors import transnet
-
     transnet.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, OPTIONAL[name], None)
+    monkeypatch.setitem(sys.modules, OPTIONAL[name], None)
     with pytest.raises(BackboneError, match=rf"--scene-detector {name} cannot be used: .* is in the extra 'scenes'"):
         detector_class(name)(CPU)
 
