@@ -126,9 +126,8 @@ class Shot:
         if self.count % self._step == 0:
             if len(self._kept) == KEPT:
                 self._kept = self._kept[::2]
-                self._step *= 2
-            if self.count % self._step == 0:
-                self._kept.append(frame)
+                self._step *= 2  # of which this frame's number is a multiple, too, as KEPT is even
+            self._kept.append(frame)
         self.count += 1
 
     def middles(self, parts: int) -> list[Crops]:

@@ -115,6 +115,12 @@ def test_a_flash_is_no_cut() -> None:
     assert found(frames) == [30, 31]
 
 
+def test_pictures_that_change_all_the_time_have_no_cuts() -> None:
+    frames = np.concatenate([texture(seed, 1) for seed in range(40)])
+    assert found(frames) == []
+    assert found(np.concatenate([texture(1, 30), texture(2, 30)])) == [30]  # as large a change, but alone
+
+
 @pytest.mark.parametrize("frames", [0, 1, 2, 3])
 def test_videos_of_a_few_frames_are_not_too_short(frames: int) -> None:
     assert found(texture(1, 3)[:frames]) == []
@@ -214,6 +220,11 @@ def test_scenes_are_neither_shorter_nor_longer_than_allowed(seed: int) -> None:
     lengths = np.diff(np.append(starts, edges[-1]))
     assert lengths.max() <= 3.0 + 1e-6
     assert lengths[:-1].min() >= 0.8 - 1e-6
+
+
+def test_a_frame_that_is_longer_than_a_scene_may_be_is_one() -> None:
+    bounds = SceneBounds(SceneCutting(min_scene=0.5, max_scene=3.0))
+    assert [bounds.begins(5.0 * k, 5.0 * k + 5.0, False) for k in range(3)] == [False, True, True]
 
 
 def decoded(path: Path, at_once: int = 16) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
