@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from extract.pipeline import Summary
     from extract.plan import Plan
 
+SCENE_BACKBONES = ("resnet18", "r2plus1d_18")
 LABEL_FILES = ("labels.csv", "labels.json")
 
 
@@ -31,21 +32,36 @@ def register(app: typer.Typer) -> None:
 
 def extract(
     videos: Annotated[list[Path], typer.Argument(help="Video files, or folders of them.")],
-    backbone: Annotated[str, typer.Option(help="One or more: i3d, resnet18, efficientnet_lite0, logmel.")],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="One or more: i3d, r2plus1d_18, resnet18, efficientnet_lite0, logmel.",
+            show_default="resnet18,r2plus1d_18 for --level scene",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Store to write: .zarr or .h5.")] = Path("store.zarr"),
-    level: Annotated[str | None, typer.Option(help="frame, clip or map; several as clip,map.")] = None,
+    level: Annotated[str | None, typer.Option(help="frame, clip, map or scene; several as clip,map.")] = None,
     weights: Annotated[
         list[str] | None, typer.Option(help="NAME, PATH or random; for one backbone i3d=PATH. Repeatable.")
     ] = None,
     fps: Annotated[list[str] | None, typer.Option(help="Frames (sound: rows) a second; i3d=25 for one.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
-    window: Annotated[list[str] | None, typer.Option(help="Frames of a window; means --dense windowed.")] = None,
+    window: Annotated[list[str] | None, typer.Option(help="Frames of a window, or of a scene's clip.")] = None,
     dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
     speeds: Annotated[
         str | None, typer.Option(help="Clip-sampled: 4,2,8 takes every 4th, 2nd, 8th frame; a set each.")
     ] = None,
     views: Annotated[
         str | None, typer.Option(help="Clip-sampled: clips x crops (1 or 3), as 10x3, or one for each speed.")
+    ] = None,
+    scene_detector: Annotated[
+        str | None, typer.Option(help="intensity, scenedetect or transnetv2.", show_default="intensity")
+    ] = None,
+    min_scene: Annotated[
+        float | None, typer.Option(help="Seconds; a cut that follows faster is passed over.", show_default="0.5")
+    ] = None,
+    max_scene: Annotated[
+        float | None, typer.Option(help="Seconds; a longer scene is cut there.", show_default="60")
     ] = None,
     roi: Annotated[str | None, typer.Option(help="x,y,w,h in pixels of the upright frame: see only this.")] = None,
     dtype: Annotated[str, typer.Option(help="float16 or float32, as stored.")] = "float16",
@@ -67,7 +83,7 @@ def extract(
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
     """Run frozen networks over videos once, into a feature store; running it again resumes."""
-    names = split(backbone)
+    names = split(backbone) if backbone is not None else default_backbones(level)
     require(out.suffix in {".zarr", ".h5", ".hdf5"}, f"--out {out} must end in .zarr or .h5.")
     require(dtype in {"float16", "float32"}, f"--dtype is float16 or float32, not {dtype}.")
     require(precision in {"fp32", "bf16"}, f"--precision is fp32 or bf16, not {precision}.")
@@ -93,6 +109,7 @@ def extract(
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
     from extract.plan import ExtractOptions, make_plan
+    from extract.scenes import SceneCutting
     from extract.view_options import parse_views
     from extract.weights import parse_weight_choices
     from extract.workers import Limits, default_workers
@@ -102,6 +119,9 @@ def extract(
     if unknown := [word for word in split(level or "") if word not in known]:
         raise OptionError(f"--level has {', '.join(unknown)}; the levels are {', '.join(known)}.")
     settings["levels"] = tuple(Granularity(word) for word in split(level or ""))
+    cutting = {"detector": scene_detector, "min_scene": min_scene, "max_scene": max_scene}
+    if given := {name: value for name, value in cutting.items() if value is not None}:
+        settings["scenes"] = SceneCutting(**given)  # type: ignore[arg-type]
     found = enumerate_videos(videos)
     require(bool(found.videos or found.failures), f"no videos in {', '.join(map(str, videos))}.")
     if parts > 1:
@@ -148,6 +168,12 @@ def require(holds: bool, otherwise: str) -> None:
         raise OptionError(otherwise)
 
 
+def default_backbones(level: str | None) -> tuple[str, ...]:
+    """STAN's two where scenes alone are asked for."""
+    require(split(level or "") == ("scene",), "name at least one --backbone; 'vl extract --help' lists them.")
+    return SCENE_BACKBONES
+
+
 def find_labels(videos: list[Path], given: Path | None) -> tuple[Path | None, dict[str, Any] | None]:
     """The label file to attach: the given one, or labels.csv or labels.json in the first folder of videos."""
     folder = next((path for path in videos if path.is_dir()), None)
@@ -164,10 +190,12 @@ def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
     """Say what will be made, and shout where the weights are random."""
     for name, spec in sorted(plan.specs.items()):
         rate = f"{spec.fps:g} a second" if spec.fps else "the video's own rate"
-        seen = f"stride {spec.stride or 1}"
+        seen = f"{rate}, stride {spec.stride or 1}"
         if spec.view:
-            seen = f"{spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
-        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {rate}, {seen}, {spec.weights}")
+            seen = f"{rate}, {spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
+        elif spec.granularity == "scene":
+            seen = f"one a scene ({spec.settings['detector']})"
+        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {seen}, {spec.weights}")
         if spec.random_weights:
             print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")
     if label_file is not None:

@@ -24,6 +24,7 @@ BACKBONES: Mapping[str, str] = {
     "efficientnet_lite0": "extract.efficientnet:EfficientNetLite0",
     "i3d": "extract.i3d:InceptionI3d",
     "logmel": "extract.logmel:LogMel",
+    "r2plus1d_18": "extract.r2plus1d:R2Plus1d18",
     "resnet18": "extract.resnet:ResNet18",
 }
 

@@ -14,12 +14,13 @@ from extract.pipeline import Observer, Run, Summary
 from extract.plan import Plan
 from extract.preview import Preview
 from extract.workers import DecodePool, Limits, probe_all
-from stores.spec import Failure, FeatureSpec
+from stores.spec import Failure, FeatureSpec, Granularity
 from stores.zarr_store import ZarrWriter
 
 TRIAL_SECONDS = 15.0
 TRIALS = 5
 TIMES_BYTES = 16  # two float64 a row
+SCENE_SECONDS = 4.0  # of a scene of edited video, about
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def estimate(inputs: Sequence[VideoInput], plan: Plan, *, workers: int, limits: 
 
 def set_bytes(spec: FeatureSpec, seconds: float, videos: int) -> int:
     """Bytes of the rows and times of so many videos of so many seconds (25 fps where the rate is the video's own)."""
-    rows = seconds * (spec.fps or 25.0) / (spec.stride or 1)
+    rate = 1 / SCENE_SECONDS if spec.granularity is Granularity.SCENE else spec.fps or 25.0
+    rows = seconds * rate / (spec.stride or 1)
     if spec.view:
         a_sample = (spec.window or 1) * spec.speed // spec.stride if spec.stride else 1
         rows = videos * spec.samples * a_sample

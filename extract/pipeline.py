@@ -238,10 +238,12 @@ class Run:
         for network in self.plan.networks:
             taker = network.start() if network.views is None else SampledRows(network)
             rows.setdefault(self.rates.index(network.fps), []).append(taker)
+        if self.plan.scenes is not None:
+            rows.setdefault(self.rates.index(None), []).append(self.plan.scenes.start())
         duration = event.probe.duration or 0.0
         sounds = [sound.start() for sound in self.plan.sounds]
         self.videos[event.video] = _Video(self.writer.video(event.video, info), rows, sounds, duration)
-        self.preview.start(event.video, duration, [n for n in self.plan.networks if n.views is None])
+        self.preview.start(event.video, duration, [n for n in self.plan.shown if n.views is None])
         self.observer.started(event.video, duration)
 
     def forget(self, video: str) -> None:

