@@ -72,6 +72,7 @@ class Windows:
         self.times = [part for video in videos for part in np.split(grid.times(video), self.samples)]
         joins = [[self._join(source, index) for index in range(len(self.videos))] for source in self.sources[1:]]
         self._joins: list[list[Join] | None] = [None, *joins]
+        self._exact = [of_set is None or all(join.selects for join in of_set) for of_set in self._joins]
         self._fill: list[Tensor | None] = [None] * len(self.sources)
         self.resident = self._fits() if resident is None else resident
         home = self.device if self.resident else torch.device("cpu")
@@ -229,9 +230,7 @@ class Windows:
 
     def _dtype(self, index: int) -> np.dtype[Any]:
         """As stored, unless some grid row is a mean of several rows."""
-        joins = self._joins[index]
-        exact = joins is None or all(join.selects for join in joins)
-        return np.dtype(self.sources[index].spec.dtype if exact else "float32")
+        return np.dtype(self.sources[index].spec.dtype if self._exact[index] else "float32")
 
     def _present(self, index: int, home: torch.device) -> Tensor | None:
         """(A,) where a set has a row for the grid; None where it has all."""

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from heads.head import Batch, HeadError
+from heads.join import Join
 from heads.mlad import Mlad
 from heads.plan import Crops, covering_windows, training_crops
 from heads.sources import choose_sources, find_sources
@@ -51,6 +52,22 @@ def three_sets(tmp_path: Path) -> Windows:
     sources = choose_sources(Mlad, [store])
     assert [source.features.name for source in sources] == ["pictures", "short", "sound"]
     return Windows(sources, list(lengths), device=CPU, labels=numbered_labels)
+
+
+def test_a_join_is_looked_at_once_however_many_videos_there_are(
+    three_sets: Windows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Join] = []
+
+    def selects(join: Join) -> bool:
+        looked_at.append(join)
+        return bool((np.diff(join.grid_P) > 0).all())
+
+    monkeypatch.setattr(Join, "selects", property(selects))
+    windows = Windows(three_sets.sources, three_sets.videos, device=CPU, labels=numbered_labels)
+    windows.statistics(range(3))
+    list(windows.batches(covering_windows(windows.rows_V, range(3), window=16, stride=5, batch_size=3)))
+    assert len(looked_at) <= 2 * 3  # of the two sets beside the grid, each video's
 
 
 def assert_same(one: Batch, other: Batch) -> None:
