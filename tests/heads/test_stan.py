@@ -514,7 +514,7 @@ def test_options_come_by_name_and_sizes_from_the_features() -> None:
     options, training = split_settings(Stan, ["num_layers=2", "max_scenes=13", "truncate_scenes=true", "epochs=3"])
     config = full_config(Stan, {"spatial": (5,), "temporal": (6,)}, 4, options)
     assert StanConfig(**config) == StanConfig(5, 6, 4, num_layers=2, max_scenes=13, truncate_scenes=True)
-    assert training == TrainOptions(optimizer="adamw", lr=1e-4, weight_decay=0.09, batch_size=16, epochs=3)
+    assert training == TrainOptions(optimizer="adamw", lr=3e-4, weight_decay=0.09, batch_size=16, epochs=3)
 
 
 # Learning
