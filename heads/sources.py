@@ -69,7 +69,7 @@ def choose_sources(
         head: says which role a set may play.
         stores: joined by video id, else by unique stem.
         wanted: names of sets, or `role=name`, in the order in which their features shall stand; empty: every
-            dense set that the head takes, pictures first, then by name. Clip-sampled sets are taken by name alone.
+            dense set that the head takes, pictures first, then by name, scenes last. Clip-sampled sets are taken by name alone.
         options: of the head, those that differ from its defaults; they may leave a role out.
 
     Raises:
@@ -254,8 +254,12 @@ def _wanted(
 def _all_accepted(
     head: type[Head], named: Mapping[str, tuple[FeatureStore, FeatureSet]]
 ) -> list[tuple[str, FeatureStore, FeatureSet]]:
+    def place(name: str) -> tuple[bool, bool, str]:
+        spec = named[name][1].spec
+        return spec.granularity is Granularity.SCENE, spec.stream != "rgb", name  # scenes are too long for a grid
+
     found = []
-    for name in sorted(named, key=lambda name: (named[name][1].spec.stream != "rgb", name)):
+    for name in sorted(named, key=place):
         store, features = named[name]
         role = head.role_of(features.spec)
         if role is not None and features.spec.speed == 1 and not features.spec.view:
