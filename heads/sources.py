@@ -18,7 +18,7 @@ from heads.head import HEADS, Head, HeadError, head_class
 from stores.errors import SpecMismatchError, StoreError
 from stores.labels import match_videos
 from stores.names import printable
-from stores.spec import FeatureSet, FeatureSpec, FeatureStore, VideoEntry
+from stores.spec import FeatureSet, FeatureSpec, FeatureStore, Granularity, VideoEntry
 
 VIEW_FIELDS = frozenset({"speed", "view", "stride", "crop"})  # in which the sets of several speeds may differ
 
@@ -69,7 +69,8 @@ def choose_sources(
         head: says which role a set may play.
         stores: joined by video id, else by unique stem.
         wanted: names of sets, or `role=name`, in the order in which their features shall stand; empty: every
-            dense set that the head takes, pictures first, then by name, scenes last. Clip-sampled sets are taken by name alone.
+            dense set that the head takes, pictures first, then by name, scenes last. Clip-sampled sets are taken
+            by name alone.
         options: of the head, those that differ from its defaults; they may leave a role out.
 
     Raises:
