@@ -71,6 +71,14 @@ class Backbone(nn.Module, ABC):
         std = torch.tensor(self.clip.std, dtype=x.dtype, device=x.device).view(1, -1, 1, 1, 1)
         return (x / 255 - mean) / std
 
+    def freeze(self) -> None:
+        """Last step of a subclass's `__init__`: evaluation mode, and weights in the order in which frames lie."""
+        orders = {4: torch.channels_last, 5: torch.channels_last_3d}  # fewer copies in every layer
+        for parameter in self.parameters():
+            if parameter.ndim in orders:
+                parameter.data = parameter.data.contiguous(memory_format=orders[parameter.ndim])
+        self.eval()  # in training mode batch norm would mix the clips of a batch
+
     @abstractmethod
     def forward(
         self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False

@@ -72,10 +72,7 @@ class InceptionI3d(Backbone):
         self.Mixed_5b = Mixed(832, (256, 160, 320, 32, 128, 128))
         self.Mixed_5c = Mixed(832, (384, 192, 384, 48, 128, 128))
         self.logits = Logits(1024, 400)
-        for parameter in self.parameters():
-            if parameter.ndim == 5:  # in the order in which frames lie in memory: fewer copies in every layer
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-        self.eval()  # frozen: in training mode batch norm would mix the clips of a batch
+        self.freeze()
 
     def forward(
         self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False

@@ -61,13 +61,6 @@ class ImageBackbone(Backbone):
         x_3NHW = self.normalise(images.unsqueeze(0)).squeeze(0)
         return x_3NHW.transpose(0, 1).contiguous(memory_format=torch.channels_last)
 
-    def freeze(self) -> None:
-        """Last step of a subclass's `__init__`: evaluation mode, and the layout that is fastest for frames."""
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        self.eval()
-
     @abstractmethod
     def trunk(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised to (N, C, H / 32, W / 32)."""

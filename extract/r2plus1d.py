@@ -13,7 +13,6 @@ Shape letters: B clips, C channels, T frames or time steps, H height, W width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,10 +59,7 @@ class R2Plus1d18(Backbone):
         self.layer3 = nn.Sequential(Block(128, 256, stride=2), Block(256, 256))
         self.layer4 = nn.Sequential(Block(256, 512, stride=2), Block(512, 512))
         self.fc = nn.Linear(512, 400)
-        for parameter in self.parameters():
-            if parameter.ndim == 5:  # in the order in which frames lie in memory: fewer copies in every layer
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-        self.eval()  # frozen: in training mode batch norm would mix the clips of a batch
+        self.freeze()
 
     def forward(
         self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False

@@ -1,7 +1,6 @@
 """`vl fuse`: means by hand, what goes along, and every difference by its name."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cli.main import run as vl
 from stores import open_store
 from stores.labels import Labels, VideoLabels
 from stores.spec import FeatureSpec, Granularity, Rows
 from stores.zarr_store import ZarrWriter
+from tests.cli.commands import Said, runner
 
 CLASSES = ("run", "jump")
 LABELS = Labels(CLASSES, {"a": VideoLabels.of([(0, 0.0, 1.0)]), "b": VideoLabels.of([(1, 0.0, 2.0)])})
 ONE = {"a": [[0.9, 0.2], [0.5, 0.4]], "b": [[0.0, 1.0]]}
 TWO = {"a": [[0.1, 0.4], [0.7, 0.0]], "b": [[0.5, 0.25]]}
-Said = Callable[..., tuple[int, str, str]]
 
 
 def store(path: str, scores: dict[str, Any], classes: tuple[str, ...] = CLASSES, **changes: Any) -> str:
@@ -45,13 +43,7 @@ def store(path: str, scores: dict[str, Any], classes: tuple[str, ...] = CLASSES,
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = vl(list(words))
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
+    return runner(capsys)
 
 
 def fused(path: str = "fused.zarr") -> dict[str, NDArray[Any]]:

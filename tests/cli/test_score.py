@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cli.main import run as vl
 from heads import metrics, scoring
 from heads.metrics_bootstrap import Interval
 from heads.protocols import PROTOCOLS
@@ -21,10 +20,10 @@ from heads.report import with_interval
 from stores.labels import Labels, VideoLabels
 from stores.spec import FeatureSpec, Granularity, Rows
 from stores.zarr_store import ZarrWriter
+from tests.cli.commands import Said, runner
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("run", "jump", "fall")
-Said = Callable[..., tuple[int, str, str]]
 
 LABELS = Labels(
     CLASSES,
@@ -71,13 +70,7 @@ def predicted(path: Path, scores: Mapping[str, NDArray[np.float32]], **changes: 
 def said(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Said:
     """Run `vl score WORDS` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        code = vl(["score", *map(str, words)])
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return call
+    return runner(capsys, "score")
 
 
 def report(said: Said, *words: object) -> dict[str, Any]:

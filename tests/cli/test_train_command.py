@@ -1,20 +1,18 @@
 """`vl train-head` and `vl predict`: bare, in a row, resumable; wrong input gets one line and its exit code."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cli.main import run as vl
 from heads.checkpoint import read_config
 from stores import open_store
 from stores.errors import InterruptedRunError
 from stores.zarr_store import ZarrWriter
+from tests.cli.commands import Said, runner
 from tests.heads.feature_stores import flat_spec, planted, write_store
 
-Said = Callable[..., tuple[int, str, str]]
 QUICK = ("--epochs", "2", "--batch-size", "8", "--set", "embed=4", "--set", "num_layers=1")
 
 
@@ -22,14 +20,7 @@ QUICK = ("--epochs", "2", "--batch-size", "8", "--set", "embed=4", "--set", "num
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Said:
     """Run `vl WORDS` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = vl([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return runner(capsys)
 
 
 @pytest.fixture

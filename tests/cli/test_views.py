@@ -1,18 +1,16 @@
 """From videos to the score of all views in three commands: --speeds --views, two stages of asf, and the test."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cli.main import run as vl
 from heads.checkpoint import file_sha256, read_config
 from stores import open_store
+from tests.cli.commands import Said, runner
 from tests.extract.video_files import write_video
 
-Said = Callable[..., tuple[int, str, str]]
 ALL = "i3d.rgb.map.r2,i3d.rgb.map.r1,i3d.rgb.map.r3"
 EXTRACT = ("extract", "videos", "--backbone", "i3d", "--weights", "random", "--level", "map", "--window", "8")
 SMALL = [word for option in ("num_observations=2", "embed=8", "groups=4", "batch_size=2") for word in ("--set", option)]
@@ -35,14 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path) -> Said:
     """Run `vl WORDS` beside the videos: exit code, stdout, stderr."""
     monkeypatch.chdir(place)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = vl([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
+    return runner(capsys)
 
 
 def test_two_stages_of_asf_from_videos_to_the_test_on_all_views(said: Said, place: Path) -> None:

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from extract.backbone import BackboneError
 from extract.r2plus1d import R2Plus1d18
-from extract.weights import fill_randomly
 from stores.spec import Granularity
+from tests.extract.networks import randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -18,19 +18,7 @@ BOTH = frozenset({CLIP, MAP})
 
 @pytest.fixture(scope="module")
 def network() -> R2Plus1d18:
-    """Random weights and random statistics, in double precision."""
-    network = R2Plus1d18()
-    fill_randomly(network, 3)
-    generator = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm3d):
-            for tensor in (module.weight.data, module.running_var):
-                assert tensor is not None
-                tensor.uniform_(0.5, 1.5, generator=generator)
-            for tensor in (module.bias.data, module.running_mean):
-                assert tensor is not None
-                tensor.normal_(0, 0.1, generator=generator)
-    return network.double().requires_grad_(False)
+    return randomised(R2Plus1d18())
 
 
 def noise(*shape: int) -> Tensor:

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from extract.backbone import BackboneError
 from extract.resnet import ResNet18
-from extract.weights import fill_randomly
 from stores.spec import Granularity
+from tests.extract.networks import randomised
 
 FRAME, MAP = Granularity.FRAME, Granularity.MAP
 BOTH = frozenset({FRAME, MAP})
@@ -18,17 +18,7 @@ BOTH = frozenset({FRAME, MAP})
 
 @pytest.fixture(scope="module")
 def network() -> ResNet18:
-    """Random weights and random statistics, in double precision."""
-    network = ResNet18()
-    fill_randomly(network, 3)
-    generator = torch.Generator().manual_seed(0)
-    for key, tensor in network.state_dict().items():
-        if ".bn" in key or key.startswith("bn") or "downsample.1" in key:
-            if key.endswith(("weight", "running_var")):
-                tensor.uniform_(0.5, 1.5, generator=generator)
-            elif key.endswith(("bias", "running_mean")):
-                tensor.normal_(0, 0.1, generator=generator)
-    return network.double().requires_grad_(False)
+    return randomised(ResNet18())
 
 
 def noise(*shape: int) -> Tensor:

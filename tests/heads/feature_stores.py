@@ -97,3 +97,20 @@ def lists_of(folder: Path, split: Mapping[str, Sequence[str]]) -> dict[str, Path
         files[name] = folder / f"{name}.txt"
         files[name].write_text("\n".join(videos))
     return files
+
+
+class Killed(Exception):
+    """Stands for a process that ends without another word."""
+
+
+class Killer(Silent):
+    """Ends a training at so many updates."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def step(self, done: int, total: int) -> None:
+        self.steps += 1
+        if self.steps == self.at:
+            raise Killed

@@ -27,7 +27,7 @@ from stores.errors import DamageError, SpecMismatchError
 from stores.labels import IGNORED, Labels, VideoLabels
 from stores.spec import Granularity, Rows
 from stores.zarr_store import ZarrStore, ZarrWriter
-from tests.heads.feature_stores import Silent
+from tests.heads.feature_stores import Killed, Killer, Silent
 from tests.heads.sampled_stores import (
     STEPS,
     VIEWS,
@@ -237,21 +237,6 @@ def begin(run: Path, store: ZarrStore, labels: Labels, sets: list[str], *words: 
 
 def weights(run: Path, name: str = "best") -> dict[str, Tensor]:
     return load_tensors(run / f"{name}.safetensors")[0]
-
-
-class Killed(Exception):
-    """Stands for a process that ends without another word."""
-
-
-class Killer(Silent):
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
-
-    def step(self, done: int, total: int) -> None:
-        self.steps += 1
-        if self.steps == self.at:
-            raise Killed
 
 
 @pytest.fixture(scope="module")

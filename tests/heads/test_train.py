@@ -34,7 +34,7 @@ from stores.errors import InterruptedRunError, SpecMismatchError
 from stores.labels import Labels, VideoLabels
 from stores.spec import Failure
 from stores.zarr_store import ZarrStore, ZarrWriter
-from tests.heads.feature_stores import Silent, planted, write_store
+from tests.heads.feature_stores import Killed, Killer, Silent, planted, write_store
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -103,21 +103,6 @@ def test_every_head_learns_what_was_planted(head: str, tmp_path: Path, store: Za
         expected = [[0.0, times[-1, 1]]] if head == "meanpool" else times.tolist()
         assert test.times(video).tolist() == expected
         assert test.read(video).features.shape == ((1 if head == "meanpool" else rows), 3)
-
-
-class Killed(Exception):
-    """Stands for a process that ends without another word."""
-
-
-class Killer(Silent):
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
-
-    def step(self, done: int, total: int) -> None:
-        self.steps += 1
-        if self.steps == self.at:
-            raise Killed
 
 
 @pytest.mark.parametrize("head", ["mlad", "meanpool"])
