@@ -81,7 +81,7 @@ class PeakMemory:
         _load_what_training_loads()
         with suppress(AttributeError, OSError):  # the C library of Linux alone has it
             ctypes.CDLL(None).malloc_trim(0)  # give back what is free, or the growth would begin below it
-        with suppress(OSError):  # no Linux, or a sandbox without this file
+        with suppress(OSError):  # no Linux, or a container that hides this file
             CLEAR_PEAK.write_text("5")
             self._before = _status_bytes("VmRSS")
             self.of = "growth of the process"
