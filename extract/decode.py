@@ -67,7 +67,7 @@ class DecodePlan:
     audio_rate: int | None = None  # samples a second of mono sound; None: no sound
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height in pixels of the upright frame
     decoder: str = "pyav"  # a name in DECODERS, or "module:Class"
-    clips: tuple[tuple[Clips, ...], ...] = ()  # one entry per rate: the frames of these clips alone; none: all frames
+    clips: tuple[tuple[Clips, ...], ...] = ()  # per rate: the frames of these clips alone, () for all; none: no clips
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import av
 import numpy as np
@@ -151,6 +151,17 @@ def upright(image: NDArray[np.uint8], rows: tuple[tuple[int, int], tuple[int, in
     return image
 
 
+class Timed(Protocol):
+    """A frame, or a packet that holds one, as far as its time goes; in units of the stream's time base."""
+
+    @property
+    def pts(self) -> int | None: ...
+    @property
+    def dts(self) -> int | None: ...
+    @property
+    def duration(self) -> int | None: ...
+
+
 class FrameClock:
     """Seconds of each frame from time 0, with repairs where the container has no usable ones.
 
@@ -172,12 +183,12 @@ class FrameClock:
         self.tick = float(1 / self._rate) if self._rate else 0.0  # seconds of a frame, on average; 0: unknown
         self.end = 0.0
 
-    def time(self, frame: VideoFrame) -> float:
+    def time(self, frame: Timed) -> float:
         """The time of `frame`, the next in order of showing; moves `end` to where it ends."""
         time = self._place(frame)
         if self._newest is not None and time > self._newest:
             self._step = time - self._newest
-        length = frame.duration * self._base or self._step or self.tick
+        length = (frame.duration or 0) * self._base or self._step or self.tick
         if length <= 0:
             length = SINGLE_FRAME_S
         self._newest = time
@@ -185,7 +196,7 @@ class FrameClock:
         self.end = max(self.end, time + length)
         return time
 
-    def _place(self, frame: VideoFrame) -> float:
+    def _place(self, frame: Timed) -> float:
         if self._counted and self._rate is not None:
             return self._count * self._rate.denominator / self._rate.numerator
         ticks = frame.pts if frame.pts is not None else frame.dts  # in order of output, dts is a time of showing

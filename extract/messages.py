@@ -50,6 +50,10 @@ class Segment(NamedTuple):
     times: NDArray[np.float64]  # (T, 2)
 
 
+class Again(NamedTuple):
+    """From the worker: what came of the video so far is void; it begins anew."""
+
+
 class Done(NamedTuple):
     """From the worker: the video is complete."""
 
@@ -67,4 +71,4 @@ class Refused(NamedTuple):
     detail: str
 
 
-Message = Probe | Counted | Segment | Sound | SoundLost | Done | Refused
+Message = Probe | Counted | Again | Segment | Sound | SoundLost | Done | Refused

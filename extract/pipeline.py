@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from extract.extractors import NamedRows, SoundRows, VideoRows
@@ -255,10 +256,11 @@ class Run:
     def counted(self, event: Counted) -> None:
         """Clips can be laid out: which frames they have is known."""
         for index, clips in enumerate(self.plan.decode.clips):
-            wanted = wanted_frames(clips, event.num_frames[index])
+            num_frames = event.num_frames[index]
+            wanted = wanted_frames(clips, num_frames) if clips else np.arange(num_frames)
             for rows in self.videos[event.video].rows[index]:
-                assert isinstance(rows, SampledRows), "frames are counted where all networks see clips"
-                rows.begin(event.num_frames[index], wanted)
+                if isinstance(rows, SampledRows):
+                    rows.begin(num_frames, wanted)
 
     def frames(self, event: Frames) -> None:
         video = self.videos[event.video]

@@ -20,7 +20,7 @@ from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
 from extract.scene_rows import Scenes, scene_level, scene_network
 from extract.scenes import SceneCutting, detector_class
-from extract.views import Views
+from extract.views import Clips, Views
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
 
@@ -84,7 +84,7 @@ class Plan:
         """What the workers must hand over for all networks together."""
         every_frame = [None] if self.scenes else []
         rates = tuple(dict.fromkeys([*(network.fps for network in self.networks), *every_frame]))
-        clips = [tuple(n.clips for n in self.networks if n.fps == rate and n.clips is not None) for rate in rates]
+        clips = [self._clips(rate) for rate in rates]
         sample_rates = {sound.backbone.sample_rate for sound in self.sounds}
         assert len(sample_rates) <= 1, f"audio backbones want several sample rates: {sample_rates}"
         return DecodePlan(
@@ -92,8 +92,14 @@ class Plan:
             audio_rate=next(iter(sample_rates), None),
             roi=self.roi,
             decoder=self.decoder,
-            clips=tuple(clips) if any(clips) else (),
+            clips=tuple(clips) if any(network.views for network in self.networks) else (),
         )
+
+    def _clips(self, rate: float | None) -> tuple[Clips, ...]:
+        """The clips that alone are looked at of the frames of this rate; () where a dense network wants them all."""
+        clips = [network.clips for network in self.networks if network.fps == rate]
+        dense = None in clips or (rate is None and self.scenes is not None)
+        return () if dense else tuple(part for part in clips if part is not None)
 
     def only(self, sets: frozenset[str]) -> Plan:
         """The plan for some of its sets."""
@@ -146,7 +152,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
             planned = (
                 plan_sampled(backbone, loaded, levels, options)
-                if options.views
+                if options.views and sees_clips(classes[name])
                 else [plan_network(backbone, loaded, levels, options)]
             )
             networks += planned
@@ -192,14 +198,19 @@ def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
 
 
 def check_views(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
-    """Raise for a backbone that sees no clips, and for options that are for dense sets alone."""
-    for name, kind in classes.items():
-        if issubclass(kind, AudioBackbone) or kind.clip.window == 1:
-            raise BackboneError(f"{name} sees no clips: extract it without --speeds and --views, into the same store.")
-        if pick(options.stride, name) is not None or options.dense is not None:
-            raise BackboneError("--speeds and --views say where clips lie: leave out --stride and --dense.")
-    if other := [level for level in options.levels if level not in SAMPLED_LEVELS]:
-        raise BackboneError(f"--speeds and --views are for the levels clip and map, not {', '.join(other)}.")
+    """Raise where no backbone sees clips, and for options that are for dense sets alone."""
+    sampled = [name for name, kind in classes.items() if sees_clips(kind)]
+    if not sampled:
+        raise BackboneError(f"--speeds and --views: {', '.join(classes)} sees no clips. Name a backbone that does.")
+    if options.dense is not None or any(pick(options.stride, name) is not None for name in sampled):
+        raise BackboneError("--speeds and --views say where clips lie: leave out --stride and --dense.")
+    if options.levels and not set(options.levels) & set(SAMPLED_LEVELS):
+        raise BackboneError(f"--speeds and --views are for the levels clip and map, not {', '.join(options.levels)}.")
+
+
+def sees_clips(kind: type[Backbone | AudioBackbone]) -> bool:
+    """Whether --speeds and --views have a say in what it sees: sound and single images are dense beside them."""
+    return not issubclass(kind, AudioBackbone) and kind.clip.window > 1
 
 
 def levels_of(name: str, has: set[Granularity], wanted: tuple[Granularity, ...]) -> tuple[Granularity, ...]:

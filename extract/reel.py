@@ -5,6 +5,8 @@ Shape letters: T frames, H height, W width.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,7 @@ from extract.sampling import FrameSampler, Shown
 from extract.shared_frames import frames_per_segment
 
 if TYPE_CHECKING:
+    from extract.packet_index import Forecast
     from extract.worker_process import Link
 
 LATE_SHARE = 0.01  # of the frames may come out of order before their times are not believed
@@ -141,10 +144,15 @@ class Reel:
             lane.show(one, image)
 
 
-class Tally(Reel):
-    """Counts the rows of every rate, by the same rules, and shows none."""
-
-    frames_decoded = 0
-
-    def _show(self, shown: list[Shown]) -> None:
-        assert len(shown) == len(self.lanes), "one entry a rate"
+def count_rows(forecast: Forecast, rates: Sequence[float | None]) -> tuple[int, ...]:
+    """How many rows each rate will have of a video whose frames come as forecast."""
+    samplers = [FrameSampler(fps) for fps in rates]
+    newest = -math.inf
+    for time in forecast.times:
+        if time >= newest:  # as `Reel.push` leaves out what is earlier
+            newest = time
+            for sampler in samplers:
+                sampler.push(time)
+    for sampler in samplers:
+        sampler.finish(forecast.end)
+    return tuple(sampler.num_rows for sampler in samplers)

@@ -5,8 +5,8 @@ of K clips starts at round(k (L - length) / (K - 1)), a single one at round((L -
 even number; frames before the first count as the first, frames behind the last as the last. So the first clip begins
 with the video and the last one ends with it, also where the video is shorter than a clip.
 
-L is what the whole video gives at the network's rate, known only when all of it is decoded: a worker decodes such a
-video twice, to count and to hand over the frames that are wanted. Workers import this: no torch and no stores here.
+L is what the whole video gives at the network's rate. The packets announce it before anything is decoded; a video that
+gives another number in the end is decoded again with that one. Workers import this: no torch and no stores here.
 
 Source: the 30-view test of Zhang et al., "Multi-Label Activity Recognition using Activity-specific Features and
 Activity Correlations", CVPR 2021, with the three crops of Feichtenhofer et al., "SlowFast Networks", ICCV 2019.

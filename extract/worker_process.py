@@ -13,7 +13,6 @@ import resource
 import signal
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -29,8 +28,9 @@ from extract.decode import (
     decoder_class,
     file_state,
 )
-from extract.messages import Counted, Done, Free, Message, Refused, Settings, Task
-from extract.reel import Reel, Tally
+from extract.messages import Again, Counted, Done, Free, Message, Refused, Settings, Task
+from extract.packet_index import forecast
+from extract.reel import Reel, count_rows
 from extract.shared_frames import SharedFrames, State
 from extract.views import wanted_frames
 
@@ -124,24 +124,50 @@ def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
 
 
 def _decode(path: str, settings: Settings, link: Link) -> Done:
+    """Once through the video; a second time only where clips were laid out for another number of frames than came."""
+    counts = _forecast(path, settings, link)
+    summary, reel = _pass(path, settings, link, counts)
+    decoded = summary.frames_decoded
+    if counts is not None and reel.num_frames != counts:
+        link.send(Again())
+        counts = reel.num_frames
+        summary, reel = _pass(path, settings, link, counts)
+        decoded += summary.frames_decoded
+        if reel.num_frames != counts:
+            found = f"{counts} frames when read once and {reel.num_frames} when read again"
+            raise DecodeError(Reason.DECODE_ERROR, f"gives {found}")
+    has_audio = settings.plan.audio_rate is not None and not reel.sound_lost
+    return Done(summary.end, decoded, summary.frames_expected, bool(summary.missing), has_audio)
+
+
+def _forecast(path: str, settings: Settings, link: Link) -> tuple[int, ...] | None:
+    """Rows that the container announces for each rate; None where no clips have to be laid out."""
+    if not settings.plan.clips or settings.probe_only:
+        return None
+    announced = forecast(path, link.beat)
+    rates = settings.plan.rates
+    return count_rows(announced, rates) if announced is not None else (0,) * len(rates)
+
+
+def _pass(path: str, settings: Settings, link: Link, counts: tuple[int, ...] | None) -> tuple[Summary, Reel]:
+    """Send everything but the last message."""
     plan, limits = settings.plan, settings.limits
     reel = Reel(plan, link)
     with _opened(path, plan, settings, link) as decoder:
         link.send(decoder.probe)
         if settings.probe_only:
-            return Done(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames, False, decoder.probe.has_audio)
-        tally = _count(path, settings, link, reel) if plan.clips else None
+            return Summary(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames), reel
+        if counts is not None:
+            link.send(Counted(counts))
+            for lane, clips, num_frames in zip(reel.lanes, plan.clips, counts, strict=True):
+                if clips:
+                    lane.keep(wanted_frames(clips, num_frames))
         try:
             summary = _play(decoder, reel, link, limits)
         finally:
             for lane in reel.lanes:
                 lane.drop()
-    if tally is not None and reel.num_frames != tally.num_frames:
-        found = f"{tally.num_frames} frames when read once and {reel.num_frames} when read again"
-        raise DecodeError(Reason.DECODE_ERROR, f"gives {found}")
-    decoded = summary.frames_decoded + (tally.frames_decoded if tally is not None else 0)
-    has_audio = plan.audio_rate is not None and not reel.sound_lost
-    return Done(summary.end, decoded, summary.frames_expected, bool(summary.missing), has_audio)
+    return summary, reel
 
 
 @contextlib.contextmanager
@@ -150,17 +176,6 @@ def _opened(path: str, plan: DecodePlan, settings: Settings, link: Link) -> Iter
     decoder = decoder_class(name)(path, plan, settings.limits, link.beat)
     with contextlib.closing(decoder):
         yield decoder
-
-
-def _count(path: str, settings: Settings, link: Link, reel: Reel) -> Tally:
-    """Go through the whole video once to know which rows its clips are; `reel` will show those alone."""
-    tally = Tally(settings.plan, link)
-    with _opened(path, replace(settings.plan, audio_rate=None), settings, link) as decoder:
-        tally.frames_decoded = _play(decoder, tally, link, settings.limits).frames_decoded
-    link.send(Counted(tally.num_frames))
-    for lane, clips, num_frames in zip(reel.lanes, settings.plan.clips, tally.num_frames, strict=True):
-        lane.keep(wanted_frames(clips, num_frames))
-    return tally
 
 
 def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits) -> Summary:

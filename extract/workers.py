@@ -136,7 +136,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The video took its worker down and begins anew later: what came of it so far is void."""
+    """The video begins anew, now or later: what came of it so far is void."""
 
     video: str
 
@@ -354,6 +354,8 @@ def _event(video: str, message: Message, worker: _Worker) -> Event:
             return Started(video, message)
         case messages.Counted(num_frames):
             return Counted(video, num_frames)
+        case messages.Again():
+            return Restarted(video)
         case Segment(rate_index, first, slot, shape, times):
             return Frames(video, rate_index, first, worker.memory.slot(slot, shape), times, worker, slot)
         case Sound(first, samples):
