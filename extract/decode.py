@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.pixels import Yuv
 from extract.views import Clips
 
 DECODERS: Mapping[str, str] = {
@@ -67,6 +68,7 @@ class DecodePlan:
     audio_rate: int | None = None  # samples a second of mono sound; None: no sound
     roi: tuple[int, int, int, int] | None = None  # x, y, width, height in pixels of the upright frame
     decoder: str = "pyav"  # a name in DECODERS, or "module:Class"
+    planes: bool = False  # hand over the planes of a frame where it has 8-bit 4:2:0 ones, not RGB
     clips: tuple[tuple[Clips, ...], ...] = ()  # per rate: the frames of these clips alone, () for all; none: no clips
 
 
@@ -127,6 +129,10 @@ class Picture(Protocol):
 
     def rgb(self) -> NDArray[np.uint8]:
         """(H, W, 3), upright."""
+        ...
+
+    def yuv(self) -> Yuv | None:
+        """The planes, upright; None where they are not 8-bit 4:2:0, or not of a known matrix."""
         ...
 
 

@@ -101,6 +101,9 @@ class DecodedFrame:
         """(H, W, 3), upright."""
         return self.image
 
+    def yuv(self) -> None:
+        """None: what decord gives is RGB."""
+
 
 class DecordDecoder:
     """One video through decord; see `extract.decode.Decoder`."""

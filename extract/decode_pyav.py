@@ -23,6 +23,7 @@ from av.error import EOFError as AvEOFError
 from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -43,11 +44,17 @@ from extract.decode import (
 )
 from extract.decode_sound import SoundTrack, first_audio
 from extract.fragments import cut_fragments
+from extract.pixels import Matrix, Yuv
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,ivf,yuv4mpegpipe,mxf,nut,rm"
 DECLARES_LENGTH = frozenset({"mov", "matroska", "avi", "flv", "asf"})  # the others' is guessed from what is there
 PACKET_S = 0.1  # seconds; no codec has longer packets of sound than about this
 SINGLE_FRAME_S = 0.04  # that a frame lasts if nothing at all says how long, such as a picture in a GIF
+UNTURNED = (1, 0), (0, 1)
+PLANAR = frozenset({"yuv420p", "yuvj420p"})
+# Shares of red and blue by FFmpeg's AVColorSpace; a stream that names none counts as BT.601, as FFmpeg does.
+MATRICES = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 MAX_READ_ERRORS = 1000  # in a row, without a packet between them
 
 
@@ -120,6 +127,25 @@ class UprightFrame:
         )
         return upright(image_HW3, orientation(self._frame))
 
+    def yuv(self) -> Yuv | None:
+        """The planes, upright; None where they are not 8-bit 4:2:0, or not of a known matrix."""
+        frame, rows = self._frame, orientation(self._frame)
+        matrix = MATRICES.get(frame.colorspace)
+        even = frame.width % 2 == frame.height % 2 == 0  # else a turn would shift the squares of four
+        same = (frame.width, frame.height) == self._size
+        if frame.format.name not in PLANAR or matrix is None or not same or not (even or rows == UNTURNED):
+            return None
+        full = frame.color_range == FULL_RANGE or frame.format.name == "yuvj420p"
+        luma, first, second = (upright(plane_pixels(plane), rows) for plane in frame.planes)
+        return Yuv((luma, first, second), Matrix(*matrix, full_range=full))
+
+
+def plane_pixels(plane: VideoPlane) -> NDArray[np.uint8]:
+    """(H, W) of one plane of a frame, a view."""
+    return np.ndarray(
+        (plane.height, plane.width), np.uint8, cast("memoryview[int]", plane), strides=(plane.line_size, 1)
+    )
+
 
 def orientation(frame: VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
     """How a stored frame is to be shown: (x, y) on the screen from (x, y) in the frame, as two rows of a matrix.
@@ -129,7 +155,7 @@ def orientation(frame: VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return (1, 0), (0, 1)
+        return UNTURNED
     # FFmpeg, libavutil/display.h: x' = (a x + c y + tx) / w, y' = (b x + d y + ty) / w; 16.16 fixed point.
     a, b, _, c, d = (float(entry) for entry in np.frombuffer(bytes(cast("memoryview[int]", data)), np.int32)[:5])
     scale = max(abs(a), abs(b), abs(c), abs(d), 1.0)
@@ -140,10 +166,10 @@ def orientation(frame: VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def upright(image: NDArray[np.uint8], rows: tuple[tuple[int, int], tuple[int, int]]) -> NDArray[np.uint8]:
-    """`image` (H, W, 3) as it is to be shown, a view."""
+    """`image` (H, W, 3) or (H, W) as it is to be shown, a view."""
     (x_from_x, x_from_y), (y_from_x, y_from_y) = rows
     if x_from_y:
-        image = image.transpose(1, 0, 2)
+        image = image.swapaxes(0, 1)
     if x_from_x + x_from_y < 0:
         image = image[:, ::-1]
     if y_from_x + y_from_y < 0:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
+from extract.pixels import PixelFormat
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Segment(NamedTuple):
     rate_index: int
     first: int
     slot: int
-    shape: tuple[int, ...]  # (T, H, W, 3)
+    layout: PixelFormat
     times: NDArray[np.float64]  # (T, 2)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from extract.colour import to_rgb
 from extract.extractors import NamedRows, SoundRows, VideoRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
@@ -265,7 +265,7 @@ class Run:
     def frames(self, event: Frames) -> None:
         video = self.videos[event.video]
         try:
-            images, times = torch.from_numpy(event.images), event.times
+            images, times = to_rgb(event.images, event.layout, self.plan.device), event.times
             for network, classes in self.preview.take(event.video, self.rates[event.rate_index], images, times):
                 self.observer.predicted(event.video, network.backbone.name, classes)
             for rows in video.rows[event.rate_index]:

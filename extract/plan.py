@@ -49,6 +49,7 @@ class ExtractOptions:
     batch: int | None = None
     tile: int | None = None  # frames of a convolutional tile, of which all but the context become rows
     decoder: str = "pyav"
+    planes: bool | None = None  # convert colours where the networks run, not in the decoder; None: on CUDA
     views: tuple[Views, ...] = ()  # clip-sampled sets, one for each speed; none: dense
     scenes: SceneCutting | None = None  # how scenes are cut; none: the default
 
@@ -63,6 +64,8 @@ class Plan:
     roi: tuple[int, int, int, int] | None
     decoder: str
     scenes: Scenes | None = None
+    planes: bool = False
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  # cannot be changed
 
     @property
     def specs(self) -> dict[str, FeatureSpec]:
@@ -92,6 +95,7 @@ class Plan:
             audio_rate=next(iter(sample_rates), None),
             roi=self.roi,
             decoder=self.decoder,
+            planes=self.planes,
             clips=tuple(clips) if any(network.views for network in self.networks) else (),
         )
 
@@ -136,6 +140,8 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         )
     cutting = check_scenes(options, chosen)
     origin = detector_class(cutting.detector)(device).origin if cutting else ""  # an optional one may be missing
+    # Scene detectors look at RGB in memory; all else is converted where it is needed.
+    planes = cutting is None and (device.type == "cuda" if options.planes is None else options.planes)
     scenes: list[Network] = []
     networks: list[Network] = []
     sounds: list[Sound] = []
@@ -149,6 +155,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             sounds.append(plan_sound(backbone, loaded, options, device))
             provenance[sounds[-1].set_name] = made
             continue
+        made["colour"] = "converted by the network's device" if planes else "converted by the decoder"
         if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
             planned = (
                 plan_sampled(backbone, loaded, levels, options)
@@ -171,7 +178,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             )
             provenance |= {key: {**made, "scene_detector": origin} for key in scenes[-1].specs}
     cut = Scenes(tuple(scenes), cutting) if cutting else None
-    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder, cut)
+    return Plan(tuple(networks), tuple(sounds), provenance, options.roi, options.decoder, cut, planes, device)
 
 
 def check_scenes(options: ExtractOptions, chosen: Mapping[str, tuple[Granularity, ...]]) -> SceneCutting | None:

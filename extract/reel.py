@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from extract.decode import DecodeError, DecodePlan, Picture, Reason
 from extract.messages import Segment
+from extract.pixels import Image, PixelFormat, rgb_image, yuv_image
 from extract.sampling import FrameSampler, Shown
 from extract.shared_frames import frames_per_segment
 
@@ -27,13 +28,13 @@ LATE_SHARE = 0.01  # of the frames may come out of order before their times are 
 class Lane:
     """The rows of one rate: fills a slot, sends it when it is full."""
 
-    def __init__(self, index: int, fps: float | None, link: Link, roi: tuple[int, int, int, int] | None) -> None:
+    def __init__(self, index: int, fps: float | None, link: Link) -> None:
         self.sampler = FrameSampler(fps)
         self._index = index
         self._link = link
-        self._roi = roi
         self._slot: int | None = None
-        self._images: NDArray[np.uint8] | None = None  # (T, H, W, 3) in the slot
+        self._images: NDArray[np.uint8] | None = None  # (T, *layout.frame_shape) in the slot
+        self._layout: PixelFormat | None = None
         self._first = 0
         self._times: list[NDArray[np.float64]] = []
         self._wanted: NDArray[np.int64] | None = None
@@ -49,17 +50,17 @@ class Lane:
         start, stop = (int(place) for place in np.searchsorted(self._wanted, (shown.rows.start, shown.rows.stop)))
         return Shown(range(start, stop), shown.times[self._wanted[start:stop] - shown.rows.start])
 
-    def show(self, shown: Shown, image: NDArray[np.uint8]) -> None:
-        """Write `image` (H, W, 3) into each of the rows."""
-        image = cropped(image, self._roi)
+    def show(self, shown: Shown, image: Image) -> None:
+        """Write `image` into each of the rows."""
+        if image.format != self._layout:  # one segment has one
+            self.flush()
         for row, times in zip(shown.rows, shown.times, strict=True):
             if self._images is None:
-                self._slot = self._link.slot()
-                height, width, _ = image.shape
-                shape = (frames_per_segment(height, width), height, width, 3)
-                self._images = self._link.memory.slot(self._slot, shape)
+                self._slot, self._layout = self._link.slot(), image.format
+                shape = image.format.frame_shape
+                self._images = self._link.memory.slot(self._slot, (frames_per_segment(shape), *shape))
                 self._first = row
-            self._images[len(self._times)] = image
+            image.write(self._images[len(self._times)])
             self._times.append(times)
             self._link.beat()
             if len(self._times) == len(self._images):
@@ -67,10 +68,9 @@ class Lane:
 
     def flush(self) -> None:
         """Send what is there."""
-        if self._slot is None or self._images is None:
+        if self._slot is None or self._layout is None:
             return
-        shape = (len(self._times), *self._images.shape[1:])
-        segment = Segment(self._index, self._first, self._slot, shape, np.stack(self._times))
+        segment = Segment(self._index, self._first, self._slot, self._layout, np.stack(self._times))
         self._slot, self._images, self._times = None, None, []
         self._link.send(segment)
 
@@ -81,28 +81,31 @@ class Lane:
             self._slot, self._images, self._times = None, None, []
 
 
-def cropped(image: NDArray[np.uint8], roi: tuple[int, int, int, int] | None) -> NDArray[np.uint8]:
-    """The region of interest of `image` (H, W, 3), a view.
+def seen(picture: Picture, plan: DecodePlan) -> Image:
+    """The part of a picture that the plan looks at, as it wants it.
 
     Raises:
-        DecodeError: the region does not lie inside the frame.
+        DecodeError: the region of interest does not lie inside the frame.
     """
-    if roi is None:
-        return image
-    x, y, width, height = roi
-    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > image.shape[1] or y + height > image.shape[0]:
-        raise DecodeError(
-            Reason.DECODE_ERROR,
-            f"has frames of {image.shape[1]} x {image.shape[0]}, which the region {x},{y},{width},{height} leaves",
-        )
-    return image[y : y + height, x : x + width]
+    planes = picture.yuv() if plan.planes else None
+    pixels = planes.planes[0] if planes is not None else picture.rgb()
+    if plan.roi is not None:
+        x, y, width, height = plan.roi
+        if x < 0 or y < 0 or width < 1 or height < 1 or x + width > pixels.shape[1] or y + height > pixels.shape[0]:
+            size = f"{pixels.shape[1]} x {pixels.shape[0]}"
+            raise DecodeError(
+                Reason.DECODE_ERROR, f"has frames of {size}, which the region {x},{y},{width},{height} leaves"
+            )
+    image = yuv_image(planes, plan.roi) if planes is not None else None
+    return image or rgb_image(pixels if planes is None else picture.rgb(), plan.roi)
 
 
 class Reel:
     """Puts pictures into the rows of every rate; each is converted at most once, and only if a row shows it."""
 
     def __init__(self, plan: DecodePlan, link: Link) -> None:
-        self.lanes = [Lane(index, fps, link, plan.roi) for index, fps in enumerate(plan.rates)]
+        self.lanes = [Lane(index, fps, link) for index, fps in enumerate(plan.rates)]
+        self._plan = plan
         self._pending: Picture | None = None  # on the screen until the next one
         self._pictures = self._late = 0
         self.sound_lost = False
@@ -139,7 +142,7 @@ class Reel:
         shown = [lane.kept(one) for lane, one in zip(self.lanes, shown, strict=True)]
         if self._pending is None or not any(len(one.rows) for one in shown):
             return
-        image = self._pending.rgb()
+        image = seen(self._pending, self._plan)
         for lane, one in zip(self.lanes, shown, strict=True):
             lane.show(one, image)
 

@@ -6,6 +6,7 @@ the processes end, the kernel frees it. Pages take memory only once they are wri
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -80,6 +81,6 @@ def slot_bytes(max_pixels: int) -> int:
     return -(-wanted // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def frames_per_segment(height: int, width: int) -> int:
-    """How many RGB frames of that size go into one segment."""
-    return max(1, min(SEGMENT_FRAMES, SEGMENT_BYTES // (3 * height * width)))
+def frames_per_segment(frame_shape: tuple[int, ...]) -> int:
+    """How many frames of that shape go into one segment."""
+    return max(1, min(SEGMENT_FRAMES, SEGMENT_BYTES // math.prod(frame_shape)))

@@ -31,6 +31,7 @@ from extract import messages
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
 from extract.inputs import VideoInput
 from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task
+from extract.pixels import PixelFormat
 from extract.shared_frames import SharedFrames, State, slot_bytes
 from stores.spec import Failure
 
@@ -85,7 +86,8 @@ class Frames:
     video: str
     rate_index: int  # in DecodePlan.rates
     first: int
-    images: NDArray[np.uint8]  # (T, H, W, 3), in shared memory: not to be looked at after `release`
+    images: NDArray[np.uint8]  # (T, *layout.frame_shape), in shared memory: not to be looked at after `release`
+    layout: PixelFormat
     times: NDArray[np.float64]  # (T, 2) seconds [start, end)
     _worker: _Worker = field(repr=False, compare=False)
     _slot: int = field(repr=False, compare=False)
@@ -356,8 +358,9 @@ def _event(video: str, message: Message, worker: _Worker) -> Event:
             return Counted(video, num_frames)
         case messages.Again():
             return Restarted(video)
-        case Segment(rate_index, first, slot, shape, times):
-            return Frames(video, rate_index, first, worker.memory.slot(slot, shape), times, worker, slot)
+        case Segment(rate_index, first, slot, layout, times):
+            images = worker.memory.slot(slot, (len(times), *layout.frame_shape))
+            return Frames(video, rate_index, first, images, layout, times, worker, slot)
         case Sound(first, samples):
             return Audio(video, first, samples)
         case SoundLost(reason, detail):
