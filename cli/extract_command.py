@@ -77,6 +77,9 @@ def extract(
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Keep videos that decode only in part, marked.")
     ] = False,
+    missing_audio: Annotated[
+        str, typer.Option(help="A video without sound, for audio sets: error, zeros (rows of zeros) or skip.")
+    ] = "error",
     compress: Annotated[str | None, typer.Option(help="zstd: smaller maps, slower reads.")] = None,
     show_pred: Annotated[bool, typer.Option("--show-pred", help="Top-5 classes of three clips.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Videos, hours, time and bytes; write nothing.")] = False,
@@ -88,6 +91,9 @@ def extract(
     require(dtype in {"float16", "float32"}, f"--dtype is float16 or float32, not {dtype}.")
     require(precision in {"fp32", "bf16"}, f"--precision is fp32 or bf16, not {precision}.")
     require(dense in {None, "convolutional", "windowed"}, f"--dense is convolutional or windowed, not {dense}.")
+    require(
+        missing_audio in {"error", "zeros", "skip"}, f"--missing-audio is error, zeros or skip, not {missing_audio}."
+    )
     require(compress in {None, "zstd"}, f"--compress is zstd, not {compress}.")
     sampled = speeds is not None or views is not None
     require(not (sampled and show_pred), "--show-pred shows a stretch of frames: leave it out with --speeds, --views.")
@@ -140,7 +146,7 @@ def extract(
             show_estimate(estimate(found.videos, plan, workers=workers, limits=limits), found, as_json)
             return
         from cli.progress import ExtractionProgress
-        from extract.pipeline import extract_videos
+        from extract.pipeline import MissingAudio, extract_videos
         from stores.packing import packed_at_end
 
         with packed_at_end(out) as store, ExtractionProgress() as progress:
@@ -153,6 +159,7 @@ def extract(
                 workers=workers,
                 limits=limits,
                 retry_failed=retry_failed,
+                missing_audio=MissingAudio(missing_audio),
                 compress=compress,
                 attachments={"labels": document} if document else None,
                 show_pred=3 if show_pred else 0,
@@ -237,11 +244,14 @@ def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json
             "partly": summary.partly,
             "failed": summary.failed,
             "failures": [vars(failure) for failure in summary.failures],
+            "skipped": [vars(failure) for failure in summary.skipped],
+            "silent": summary.silent,
             "changed": summary.changed,
             "ignored": [str(path) for path in found.ignored],
             "rows": dict(summary.rows),
             "video_seconds": summary.video_seconds,
             "frames_decoded": summary.frames_decoded,
+            "bf16_cosine": plan.agreements,
             "random_weights": sorted(name for name, spec in plan.specs.items() if spec.random_weights),
         }
         typer.echo(json.dumps(document, indent=2))
@@ -254,11 +264,18 @@ def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json
     )
     for name, rows in sorted(summary.rows.items()):
         typer.echo(f"  {name}: {rows} rows")
+    for name, cosine in plan.agreements.items():
+        typer.echo(f"  bf16 against fp32 on the first batch of {name}: cosine {cosine:.5f} at least")
     for reason, count in sorted(Counter(str(f.reason) for f in summary.failures).items()):
         typer.echo(f"  failed [{reason}]: {count}")
     for failure in summary.failures:
         what = f" ({failure.set_name})" if failure.set_name else ""
         typer.echo(f"    {printable(f'{failure.video}{what}: [{failure.reason}] {failure.detail}')}")
+    if summary.silent:
+        typer.echo(f"  no sound: {summary.silent} videos have rows of zeros in the audio sets, marked in the store")
+    if summary.skipped:
+        videos = sorted({failure.video for failure in summary.skipped})
+        typer.echo(f"  no sound: {len(videos)} videos are left out of the audio sets: {printable(', '.join(videos))}")
     for video in summary.changed:
         typer.echo(f"  changed since it was extracted, its rows are of the old file: {printable(video)}")
     if summary.failures:

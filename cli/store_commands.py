@@ -56,6 +56,9 @@ def describe_set(part: FeatureSet) -> dict[str, Any]:
         "bytes": rows * (part.spec.row_bytes + 16),  # 16 of the two times
         "seconds": sum(float(entry.info.get("duration") or 0) for entry in entries),
         "partial": sum(bool(entry.info.get("partial")) for entry in entries),
+        "silent": sum(entry.info.get("missing_audio") == "zeros" for entry in entries)
+        if part.spec.stream == "audio"
+        else 0,
         "fingerprint": part.spec.fingerprint,
         "spec": part.spec.to_dict(),
         "provenance": dict(part.provenance),
@@ -70,7 +73,9 @@ def info_text(document: dict[str, Any]) -> str:
         classes = spec.pop("classes", None)
         lines.append(
             f"{name}: {part['videos']} videos, {part['rows']} rows, {size(part['bytes'])}, "
-            f"{part['seconds'] / 3600:.2f} h" + (f", {part['partial']} partial" if part["partial"] else "")
+            f"{part['seconds'] / 3600:.2f} h"
+            + (f", {part['partial']} partial" if part["partial"] else "")
+            + (f", {part['silent']} without sound: zeros" if part["silent"] else "")
         )
         if part["spec"]["random_weights"]:
             lines.append(typer.style("  RANDOM WEIGHTS: rows of a network that was never trained", fg="red", bold=True))

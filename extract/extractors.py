@@ -12,13 +12,14 @@ import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError
 from extract.tiling import Tile, Tiler, Windower
@@ -27,9 +28,34 @@ from extract.views import Clips, Views
 from stores.spec import FeatureSpec, Granularity, Rows
 
 AUDIO_BLOCK_ROWS = 256
+LEAST_COSINE = 0.99  # between a row in bf16 and in fp32
 PENDING_BATCHES = 2  # on an accelerator: so many batches may be under way while the next one is prepared
 
 NamedRows = Iterator[tuple[str, Rows]]
+
+
+class Agreement:
+    """How well the first batch in half precision agrees with the same batch in full precision."""
+
+    def __init__(self) -> None:
+        self.cosine: float | None = None  # the least of all rows; None until a batch has run
+
+    def check(self, name: str, rows: dict[Granularity, Tensor], exact: dict[Granularity, Tensor]) -> None:
+        """Compare (B, R, *row_shape) of every level, row by row.
+
+        Raises:
+            BackboneError: a row points elsewhere.
+        """
+        least = [
+            functional.cosine_similarity(rows[level].double().flatten(2), exact[level].double().flatten(2), dim=2).min()
+            for level in rows
+        ]
+        self.cosine = float(torch.stack(least).min())
+        if not self.cosine >= LEAST_COSINE:
+            raise BackboneError(
+                f"bf16 changes the rows of {name}: on the first batch the cosine to fp32 falls to {self.cosine:.4f}, "
+                f"under {LEAST_COSINE}. Use --precision fp32."
+            )
 
 
 @dataclass(frozen=True)
@@ -47,6 +73,7 @@ class Network:
     tile: int  # frames of a tile in the convolutional mode
     precision: str  # fp32 or bf16
     views: Views | None = None  # None: dense
+    agreement: Agreement = field(default_factory=Agreement, compare=False)  # of bf16, known after the first batch
 
     def only(self, sets: frozenset[str]) -> Network:
         """The same network, giving only the levels of these sets."""
@@ -70,6 +97,9 @@ class Network:
         """(B, R, *row_shape) of every wanted level, in the stored dtype, still on the device."""
         with self.autocast():
             rows = self.backbone(frames_BTHWC, frozenset(self.sets), self.convolutional)
+        if self.precision == "bf16" and self.agreement.cosine is None:
+            exact = self.backbone(frames_BTHWC, frozenset(self.sets), self.convolutional)
+            self.agreement.check(self.backbone.name, rows, exact)
         return {level: x.to(stored_dtype(self.specs[self.sets[level]])) for level, x in rows.items()}
 
     @torch.inference_mode()
@@ -279,6 +309,12 @@ class Sound:
     def start(self) -> SoundRows:
         """What takes the samples of one video."""
         return SoundRows(self)
+
+    def zeros(self, seconds: float) -> Rows:
+        """Rows of zeros over a video of that length, at least one."""
+        count = max(1, int(np.ceil(seconds * self.rate - 1e-6)))
+        features = np.zeros((count, *self.spec.row_shape), self.spec.dtype)
+        return Rows(features, cell_times(np.arange(count), 1, self.rate))
 
 
 class SoundRows:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from extract.colour import to_rgb
+from extract.decode import Reason
 from extract.extractors import NamedRows, SoundRows, VideoRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
@@ -37,6 +39,14 @@ from extract.workers import (
 )
 from stores.spec import Failure
 from stores.zarr_store import VideoWriter, ZarrStore, ZarrWriter
+
+
+class MissingAudio(StrEnum):
+    """What becomes of the audio sets of a video that has no sound track."""
+
+    ERROR = "error"  # it failed for them
+    ZEROS = "zeros"  # rows of zeros over its length, marked in the store
+    SKIP = "skip"  # it has no rows there, which is recorded and counts as done
 
 
 class Observer:
@@ -70,6 +80,8 @@ class Summary:
     partly: int = 0  # some sets are committed, others failed (a video without sound)
     failed: int = 0
     failures: list[Failure] = field(default_factory=list)  # of this run, and earlier ones not retried
+    skipped: list[Failure] = field(default_factory=list)  # sound that is not there and was not asked for
+    silent: int = 0  # videos without sound whose rows of sound this run made zeros
     changed: list[str] = field(default_factory=list)  # committed, but the file is another one now
     rows: Counter[str] = field(default_factory=Counter)
     video_seconds: float = 0.0
@@ -86,6 +98,7 @@ def extract_videos(
     workers: int = 1,
     limits: Limits | None = None,
     retry_failed: bool = False,
+    missing_audio: MissingAudio = MissingAudio.ERROR,
     compress: str | None = None,
     attachments: Mapping[str, Mapping[str, Any]] | None = None,
     show_pred: int = 0,
@@ -96,6 +109,7 @@ def extract_videos(
         failures: inputs that could not even be listed; they are recorded with the others.
         limits: of one decode worker (seconds without a sign of life, memory, pixels, partial videos).
         retry_failed: try inputs again that failed in an earlier run.
+        missing_audio: what becomes of the audio sets of a video without a sound track.
         attachments: documents to attach, by kind, where the store does not hold the same already.
         show_pred: so many videos get their top classes predicted from one clip in their middle.
 
@@ -112,12 +126,12 @@ def extract_videos(
                 writer.attach(kind, document)
         for failure in failures:
             record(failure, writer, observer, summary)
-        groups = work(inputs, store, plan, retry_failed, summary)
+        groups = work(inputs, store, plan, retry_failed, missing_audio, summary)
         observer.plan(sum(map(len, groups.values())))
         preview = Preview(show_pred)
         for sets, videos in groups.items():
             part = plan.only(sets)
-            run = Run(part, videos, writer, observer, summary, preview)
+            run = Run(part, videos, writer, observer, summary, preview, missing_audio)
             with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
                 for event in pool:
                     run.take(event)
@@ -128,9 +142,10 @@ def extract_videos(
 def count(inputs: Sequence[VideoInput], out: Path, plan: Plan, summary: Summary) -> None:
     """Put every input into its count, by what the store holds now."""
     store = ZarrStore(out)
+    skipped = Counter(failure.video for failure in summary.skipped)
     for video in inputs:
         held = sum(name in store and video.id in store[name] for name in plan.specs)
-        if held == len(plan.specs):
+        if held + skipped[video.id] == len(plan.specs):
             summary.done += 1
         elif held:
             summary.partly += 1
@@ -141,7 +156,12 @@ def count(inputs: Sequence[VideoInput], out: Path, plan: Plan, summary: Summary)
 
 
 def work(
-    inputs: Sequence[VideoInput], store: ZarrStore, plan: Plan, retry_failed: bool, summary: Summary
+    inputs: Sequence[VideoInput],
+    store: ZarrStore,
+    plan: Plan,
+    retry_failed: bool,
+    missing_audio: MissingAudio,
+    summary: Summary,
 ) -> dict[frozenset[str], list[VideoInput]]:
     """Inputs by the sets they still lack; those that lack none, or failed before, go to the summary."""
     failed: dict[str, list[Failure]] = {}
@@ -151,19 +171,30 @@ def work(
     for video in inputs:
         committed = {name for name in plan.specs if name in store and video.id in store[name]}
         before = [f for f in failed.get(video.id, []) if f.set_name is None or f.set_name in plan.specs]
+        if missing_audio is MissingAudio.ZEROS:
+            before = [f for f in before if f.reason != Reason.NO_AUDIO]
+        skipped = len(summary.skipped)
         if before and not retry_failed:
-            summary.failures += [f for f in before if f.set_name not in committed]
+            for failure in before:
+                if failure.set_name not in committed:
+                    not_lost(failure, missing_audio, summary).append(failure)
             given_up = {f.set_name for f in before}
             missing = frozenset() if None in given_up else frozenset(set(plan.specs) - committed - given_up)
         else:
             missing = frozenset(set(plan.specs) - committed)
         if missing:
             groups.setdefault(missing, []).append(video)
-        elif len(committed) == len(plan.specs):
+        elif len(committed) + len(summary.skipped) - skipped == len(plan.specs):
             summary.there += 1
         if committed and changed_since(video, store, min(committed)):
             summary.changed.append(video.id)
     return groups
+
+
+def not_lost(failure: Failure, missing_audio: MissingAudio, summary: Summary) -> list[Failure]:
+    """The list of the summary that a failure belongs to."""
+    skipped = missing_audio is MissingAudio.SKIP and failure.reason == Reason.NO_AUDIO
+    return summary.skipped if skipped else summary.failures
 
 
 def changed_since(video: VideoInput, store: ZarrStore, set_name: str) -> bool:
@@ -187,6 +218,7 @@ class _Video:
     sounds: list[SoundRows]
     duration: float
     seen: float = 0.0  # seconds that went through the networks
+    silent: bool = False  # has no sound track: its rows of sound become zeros
 
 
 class Run:
@@ -200,9 +232,10 @@ class Run:
         observer: Observer,
         summary: Summary,
         preview: Preview,
+        missing_audio: MissingAudio = MissingAudio.ERROR,
     ) -> None:
         self.plan, self.writer, self.observer, self.summary = plan, writer, observer, summary
-        self.preview = preview
+        self.preview, self.missing_audio = preview, missing_audio
         self.rates = plan.decode.rates
         self.inputs = {video.id: video for video in inputs}
         self.videos: dict[str, _Video] = {}
@@ -277,9 +310,19 @@ class Run:
             self.observer.advanced(event.video, video.seen - began)
 
     def lose_sound(self, event: AudioFailed) -> None:
-        self.videos[event.video].sounds.clear()
+        video = self.videos[event.video]
+        video.sounds.clear()
+        if event.reason is Reason.NO_AUDIO and self.missing_audio is MissingAudio.ZEROS:
+            video.silent = True
+            return
         for sound in self.plan.sounds:
-            self.fail(Failure(event.video, event.reason, event.detail, sound.set_name))
+            failure = Failure(event.video, event.reason, event.detail, sound.set_name)
+            skipped = not_lost(failure, self.missing_audio, self.summary) is self.summary.skipped
+            if skipped:
+                self.writer.fail(failure)
+                self.summary.skipped.append(failure)
+            else:
+                self.fail(failure)
 
     def finish(self, event: Finished) -> None:
         video = self.videos.pop(event.video)
@@ -288,6 +331,10 @@ class Run:
                 self.append(video, rows.finish())
         for sound in video.sounds:
             self.append(video, sound.finish())
+        if video.silent:
+            self.summary.silent += 1
+            for silence in self.plan.sounds:
+                self.append(video, iter([(silence.set_name, silence.zeros(event.duration))]))
         for network, classes in self.preview.finish(event.video):
             self.observer.predicted(event.video, network.backbone.name, classes)
         video.writer.commit(
@@ -295,6 +342,7 @@ class Run:
                 "duration": event.duration,
                 "frames_decoded": event.frames_decoded,
                 "partial": event.partial,
+                **({"missing_audio": str(self.missing_audio)} if video.silent else {}),
             }
         )
         self.summary.video_seconds += event.duration

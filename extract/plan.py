@@ -105,6 +105,17 @@ class Plan:
         dense = None in clips or (rate is None and self.scenes is not None)
         return () if dense else tuple(part for part in clips if part is not None)
 
+    @property
+    def agreements(self) -> dict[str, float]:
+        """Least cosine between bf16 and fp32 on the first batch, by backbone and stream; what ran in bf16 alone."""
+        networks = (*self.networks, *(self.scenes.networks if self.scenes else ()))
+        found: dict[str, float] = {}
+        for network in networks:
+            if (cosine := network.agreement.cosine) is not None:
+                key = f"{network.backbone.name}.{network.backbone.stream}"
+                found[key] = min(cosine, found.get(key, cosine))
+        return found
+
     def only(self, sets: frozenset[str]) -> Plan:
         """The plan for some of its sets."""
         return dataclasses.replace(

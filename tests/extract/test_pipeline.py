@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract.backbone import Backbone, BackboneError, ClipFormat
-from extract.extractors import Network, Sound, cell_times
+from extract.extractors import Agreement, Network, Sound, cell_times
+from extract.image_backbone import ImageBackbone
 from extract.inputs import enumerate_videos
 from extract.logmel import LogMel
-from extract.pipeline import Observer, Summary, extract_videos
+from extract.pipeline import MissingAudio, Observer, Summary, extract_videos
 from extract.plan import ExtractOptions, make_plan
 from extract.synthetic import encode_video
 from extract.transform import resize_and_crop
@@ -164,11 +165,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extract(
-    folder: Path, out: Path, backbones: tuple[str, ...] = ("efficientnet_lite0", "logmel"), **more: object
+    folder: Path,
+    out: Path,
+    backbones: tuple[str, ...] = ("efficientnet_lite0", "logmel"),
+    missing_audio: MissingAudio = MissingAudio.ERROR,
+    **more: object,
 ) -> Summary:
     found = enumerate_videos([folder])
-    options = ExtractOptions(backbones, device="cpu", **more)  # type: ignore[arg-type]
-    return extract_videos(found.videos, found.failures, make_plan(options), out, observer=Observer())
+    plan = make_plan(ExtractOptions(backbones, device="cpu", **more))  # type: ignore[arg-type]
+    return extract_videos(found.videos, found.failures, plan, out, observer=Observer(), missing_audio=missing_audio)
 
 
 def test_stored_rows_are_those_of_a_plain_loop_over_the_frames(clips: Path, tmp_path: Path) -> None:
@@ -195,6 +200,35 @@ def test_a_video_without_sound_fails_only_its_audio_set(clips: Path, tmp_path: P
     store = open_store(tmp_path / "s.zarr")
     assert list(store["efficientnet_lite0.rgb.frame"]) == ["0.mp4", "1.mp4", "2.mp4"]
     assert list(store["logmel.audio.frame"]) == ["1.mp4", "2.mp4"]
+
+
+def test_missing_sound_becomes_zeros_that_are_marked(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s.zarr"
+    extract(clips, out)  # first without the option: a failure is on record
+    summary = extract(clips, out, missing_audio=MissingAudio.ZEROS)
+    assert (summary.done, summary.there, summary.failures, summary.silent) == (1, 2, [], 1)
+    rows, times = open_store(out)["logmel.audio.frame"].read("0.mp4")
+    assert rows.shape == (15, 512)  # 1.2 s at 12.5 rows a second
+    assert not rows.any()
+    np.testing.assert_allclose(times, [(k / 12.5, (k + 1) / 12.5) for k in range(15)])
+    sound = open_store(out)["logmel.audio.frame"]
+    assert [sound.entry(video).info.get("missing_audio") for video in sound] == ["zeros", None, None]
+    assert open_store(out).failures() == []
+    again = extract(clips, out, missing_audio=MissingAudio.ZEROS)
+    assert (again.done, again.there) == (0, 3)
+
+
+@pytest.mark.parametrize("names", [("efficientnet_lite0", "logmel"), ("logmel",)])
+def test_missing_sound_may_be_left_out_on_record(clips: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    out = tmp_path / "s.zarr"
+    for done, there in ((3, 0), (0, 3)):
+        summary = extract(clips, out, names, missing_audio=MissingAudio.SKIP)
+        assert (summary.done, summary.there, summary.partly, summary.failed) == (done, there, 0, 0)
+        assert summary.failures == []
+        assert [(f.video, str(f.reason)) for f in summary.skipped] == [("0.mp4", "no_audio")]
+    assert list(open_store(out)["logmel.audio.frame"]) == ["1.mp4", "2.mp4"]
+    assert [(f.video, f.reason) for f in open_store(out).failures()] == [("0.mp4", "no_audio")]
+    assert len(extract(clips, out, names).failures) == 1  # asked again without the option, it is an error
 
 
 def test_a_second_run_does_only_what_is_missing(clips: Path, tmp_path: Path) -> None:
@@ -262,3 +296,48 @@ def test_random_weights_are_marked_in_the_spec(clips: Path, tmp_path: Path) -> N
 def test_settings_that_contradict_each_other_are_named(options: dict[str, object], words: str) -> None:
     with pytest.raises(BackboneError, match=words):
         make_plan(ExtractOptions(**{"device": "cpu", **options}))  # type: ignore[arg-type]
+
+
+class Halved(ImageBackbone):
+    """A network that loses its way in half precision, or does not."""
+
+    name = "halved"
+    clip = ClipFormat(fps=5.0, window=1, stride=1, resize=32, crop=32, mean=(0,) * 3, std=(1,) * 3)
+    row_shapes: ClassVar = {Granularity.FRAME: (4,)}
+    default_weights = "none"
+
+    def __init__(self, lost: bool) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 1)
+        self.lost = lost
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.arange(12).reshape(4, 3, 1, 1) / 7 - 0.5)
+
+    def trunk(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)
+        return -y if self.lost and y.dtype == torch.bfloat16 else y
+
+    def classifier(self, features: Tensor) -> Tensor:
+        return features
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_bf16_is_compared_with_fp32_on_the_first_batch(lost: bool) -> None:
+    spec = FeatureSpec(Granularity.FRAME, (4,), backbone="halved")
+    network = Network(
+        Halved(lost), {Granularity.FRAME: "s"}, {"s": spec}, 5.0, 1, 1, False, 2, tile=0, precision="bf16"
+    )
+    frames = torch.randint(0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    if lost:
+        with pytest.raises(BackboneError, match=r"rows of halved: .* falls to -(1\.0|0\.99)\d*, under"):
+            network.run(frames)
+        return
+    given = network.run(frames)[Granularity.FRAME].double()
+    with torch.inference_mode():
+        exact = network.backbone(frames, frozenset({Granularity.FRAME}))[Granularity.FRAME].double()
+    cosine = (given * exact).sum(-1) / given.norm(dim=-1) / exact.norm(dim=-1)
+    assert network.agreement.cosine == pytest.approx(float(cosine.min()), abs=1e-5)
+    assert dataclasses.replace(network, sets={}).agreement is network.agreement  # a part of the sets: no second check
+    alone = dataclasses.replace(network, precision="fp32", agreement=Agreement())
+    alone.run(frames)
+    assert alone.agreement.cosine is None
