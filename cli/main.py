@@ -23,8 +23,9 @@ from cli import (
     store_commands,
     table_command,
     train_command,
+    weights_command,
 )
-from cli.output import print_line
+from cli.output import help_alone, print_line
 from stores.errors import VlError
 
 EPILOG = (
@@ -37,7 +38,6 @@ app = typer.Typer(
     name="vl",
     help="Label actions in video: extract features once, train attention heads on them in minutes, score.",
     epilog=EPILOG,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -51,11 +51,13 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
-    show: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version."),
+    context: typer.Context,
+    show: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print the version."),  # noqa: ARG001
 ) -> None:
     """Options before the command."""
+    help_alone(context)
 
 
 for commands in (
@@ -66,6 +68,7 @@ for commands in (
     table_command,
     heads_command,
     store_commands,
+    weights_command,
     demo_command,
 ):
     commands.register(app)

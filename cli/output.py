@@ -19,6 +19,13 @@ def print_line(text: str, *, colour: str | None = None) -> None:
     typer.echo(typer.style(line, fg=colour) if colour and sys.stderr.isatty() else line, err=True)
 
 
+def help_alone(context: typer.Context) -> None:
+    """Where a group of commands is called without one: show its help, and end as wrong usage does."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
+
+
 def print_above(bar: Progress, text: str, *, colour: str | None = None) -> None:
     """One line above a progress bar on a terminal; where there is none, as `print_line` does."""
     from rich.markup import escape
