@@ -8,9 +8,11 @@ the parent does.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -34,6 +36,7 @@ from extract.reel import Reel, count_rows
 from extract.shared_frames import SharedFrames, State
 from extract.views import wanted_frames
 
+ALARM_STEP_S = 1.0  # the alarm is put off no more often: a system call a frame costs more than the frame's own beat
 OUT_OF_MEMORY = 3  # exit code, after the failure was reported: what is left of the heap is not trusted
 
 
@@ -50,13 +53,19 @@ class Link:
         self._free = deque(range(memory.slots))
         self._parent = os.getppid()
         self._alarm_s = 2 * timeout_s + 10
+        self._armed = -math.inf  # when the alarm was last put off
 
     def beat(self) -> None:
         """A sign of life. The kernel ends this process if none follows and the parent is not there to do it."""
         self.memory.beat()
+        if (now := time.monotonic()) - self._armed > ALARM_STEP_S:
+            self._arm(now)
+            if os.getppid() != self._parent:
+                raise ParentGoneError
+
+    def _arm(self, now: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
-        if os.getppid() != self._parent:
-            raise ParentGoneError
+        self._armed = now
 
     def task(self) -> Task | None:
         """The next video; None when there is none."""
@@ -101,7 +110,7 @@ class Link:
         yield
         self.memory.beat()
         self.memory.state = State.WORKING
-        signal.setitimer(signal.ITIMER_REAL, self._alarm_s)
+        self._arm(time.monotonic())
 
 
 def decode_video(path: str, settings: Settings, link: Link) -> Message:
