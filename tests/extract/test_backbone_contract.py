@@ -110,9 +110,8 @@ def test_rows_are_of_the_parameters_dtype_also_under_autocast(case: Case) -> Non
     assert {x.dtype for x in rows.values()} == {torch.float32}
     for level in case.levels:
         scale = case.rows[level][:1].abs().mean()
-        assert (rows[level].double() - case.rows[level][:1]).abs().mean() < 0.2 * scale, (
-            level
-        )  # eight bits a value, through a hundred layers
+        difference = (rows[level].double() - case.rows[level][:1]).abs().mean()
+        assert difference < 0.2 * scale, level  # eight bits a value, through a hundred layers
 
 
 def test_random_weights_give_rows_that_half_precision_holds(case: Case) -> None:
