@@ -47,6 +47,10 @@ def extract(
     fps: Annotated[list[str] | None, typer.Option(help="Frames (sound: rows) a second; i3d=25 for one.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
     window: Annotated[list[str] | None, typer.Option(help="Frames of a window, or of a scene's clip.")] = None,
+    last_stride: Annotated[
+        list[str] | None,
+        typer.Option(help="1: maps twice as high and wide, from a last stage of stride 1; slowfast_r50=1 for one."),
+    ] = None,
     dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
     speeds: Annotated[
         str | None, typer.Option(help="Clip-sampled: 4,2,8 takes every 4th, 2nd, 8th frame; a set each.")
@@ -103,6 +107,7 @@ def extract(
         "fps": positive("--fps", per_name("--fps", fps or [], names, float)),
         "stride": positive("--stride", per_name("--stride", stride or [], names, int)),
         "window": positive("--window", per_name("--window", window or [], names, int)),
+        "last_stride": per_name("--last-stride", last_stride or [], names, int),
         "dense": dense,
         "roi": region(roi),
         "dtype": dtype,

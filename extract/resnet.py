@@ -32,6 +32,7 @@ class ResNet18(ImageBackbone):
     row_shapes = {Granularity.FRAME: (512,), Granularity.MAP: (7, 7, 512)}  # noqa: RUF012
     default_weights = "imagenet"
     class_list = "imagenet1000"
+    last_stage = "layer4"
 
     def __init__(self, stream: str = "rgb") -> None:
         super().__init__(stream)

@@ -173,8 +173,9 @@ def scene_network(
     if frames is not None and frames > KEPT // 2:
         raise BackboneError(f"--window {frames} of {backbone.name}: a scene gives at most {KEPT // 2} frames.")
     window = 1 if clip.window == 1 else frames or PARTS
+    clip.check_window(backbone.name, window)
     name = f"{backbone.name}.{backbone.stream}.{Granularity.SCENE}"
-    settings: dict[str, Any] = {**cutting.settings(), "frames_held": KEPT, "frames": window}
+    settings: dict[str, Any] = {**backbone.settings(), **cutting.settings(), "frames_held": KEPT, "frames": window}
     spec = FeatureSpec(
         granularity=Granularity.SCENE,
         row_shape=backbone.row_shapes[level],

@@ -24,6 +24,7 @@ from extract.state_dict import WeightsError, load_into
 from stores.names import printable
 
 RANDOM = "random"
+RESIDUAL = 0.25  # gain of a random residual branch: fifty of them at 1 leave the range of half precision
 NONE = "none"  # the choice of a backbone that has nothing to learn
 
 
@@ -87,7 +88,7 @@ def weight_names(backbone: str, stream: str) -> list[str]:
 
 def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None = None) -> tuple[Path, str]:
     """Where the file lies, in its package or in the cache, downloaded if need be; and its sha256, verified."""
-    instead = f"give --weights {backbone}=PATH"
+    instead = f"give --weights {backbone}=PATH" + (f", {weights.note}" if weights.note else "")
     if weights.package is None:
         return fetch(weights, instead=instead, report=report)
     try:
@@ -157,8 +158,10 @@ def fill_randomly(network: nn.Module, seed: int) -> None:
         for prefix, module in network.named_modules():
             for key, tensor in module.named_parameters(prefix, recurse=False):
                 tensor.copy_(random_tensor(tensor, [seed, zlib.crc32(key.encode())]))
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
                 module.reset_parameters()  # and the running statistics
+            if getattr(module, "block_final_bn", False):  # pytorchvideo's mark of a residual branch's last layer
+                module.weight.fill_(RESIDUAL)
 
 
 def random_tensor(like: Tensor, seed: list[int]) -> Tensor:

@@ -1,14 +1,16 @@
-"""Networks whose every layer shows in what they give."""
+"""Networks whose every layer shows in what they give, and small inputs for each of them."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from extract.backbone import Backbone
-from extract.weights import fill_randomly
+from extract.backbone import Backbone, backbone_class
+from extract.hub import HubBackbone
+from extract.weights import RESIDUAL, fill_randomly
 
 Network = TypeVar("Network", bound=Backbone)
 
@@ -17,7 +19,12 @@ def randomised(network: Network, seed: int = 3) -> Network:
     """Random weights and random statistics, in double precision."""
     fill_randomly(network, seed)
     generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        if parameter.ndim == 1:
+            parameter.data.normal_(0, 0.1, generator=generator)
     for module in network.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
         if isinstance(module, _BatchNorm):
             for tensor in (module.weight.data, module.running_var):
                 assert tensor is not None
@@ -25,4 +32,38 @@ def randomised(network: Network, seed: int = 3) -> Network:
             for tensor in (module.bias.data, module.running_mean):
                 assert tensor is not None
                 tensor.normal_(0, 0.1, generator=generator)
+        if getattr(module, "block_final_bn", False):
+            module.weight.data.mul_(RESIDUAL)  # type: ignore[operator]  # or the sums of a hundred layers drown each other
     return network.double().requires_grad_(False)
+
+
+def noise(*shape: int) -> Tensor:
+    """(*shape, 3) uint8, always the same."""
+    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def on_meta(name: str) -> Backbone:
+    """The network with shapes alone: nothing of it is allocated."""
+    with torch.device("meta"):
+        network = backbone_class(name)()
+    assert isinstance(network, Backbone)
+    return network.to("meta")
+
+
+def small(name: str) -> tuple[Backbone, int, int]:
+    """A randomised network, and frames and pixels of about the smallest clip that it takes."""
+    if name.startswith("mvit"):
+        return randomised(narrow(name, spatial_size=64, temporal_size=4, patch_embed_dim=24)), 4, 64
+    network = on_meta(name).to_empty(device="cpu")  # spares what the constructors draw
+    clip = network.clip
+    if clip.window == 1:
+        return randomised(network), 2, 96
+    return randomised(network), clip.window if clip.fixed else max(4, clip.multiple, clip.output_stride), 32
+
+
+def narrow(name: str, **options: object) -> HubBackbone:
+    """A network of pytorchvideo's hub with other options than the published one."""
+    kind = backbone_class(name)
+    assert issubclass(kind, HubBackbone)
+    network: HubBackbone = type("Narrow", (kind,), {"options": options})()
+    return network
