@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from cli import (
+    backbones_command,
     demo_command,
     extract_command,
     fuse_command,
@@ -67,6 +68,7 @@ for commands in (
     fuse_command,
     table_command,
     heads_command,
+    backbones_command,
     store_commands,
     weights_command,
     demo_command,
