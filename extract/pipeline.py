@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from extract.extractors import NamedRows, SoundRows, VideoRows
+from extract.extractors import NamedRows, Network, SoundRows, VideoRows
+from extract.flow_rows import FlowRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
 from extract.plan import Plan
@@ -171,6 +172,13 @@ def changed_since(video: VideoInput, store: ZarrStore, set_name: str) -> bool:
     return size is not None and video.path.stat().st_size != size
 
 
+def start_rows(network: Network, video: str) -> VideoRows:
+    """What takes the frames of one video for a network."""
+    if network.flow is not None:
+        return FlowRows(network, video)
+    return network.start() if network.views is None else SampledRows(network)
+
+
 def record(failure: Failure, writer: ZarrWriter, observer: Observer, summary: Summary) -> None:
     writer.fail(failure)
     observer.failed(failure)
@@ -235,9 +243,9 @@ class Run:
         source = self.inputs[event.video].path.stat()
         info = {"size": source.st_size, "mtime_ns": source.st_mtime_ns}
         rows: dict[int, list[VideoRows]] = {}
-        for network in self.plan.networks:
-            taker = network.start() if network.views is None else SampledRows(network)
-            rows.setdefault(self.rates.index(network.fps), []).append(taker)
+        # Flow first: its threads compute while the other networks run.
+        for network in sorted(self.plan.networks, key=lambda network: network.flow is None):
+            rows.setdefault(self.rates.index(network.fps), []).append(start_rows(network, event.video))
         if self.plan.scenes is not None:
             rows.setdefault(self.rates.index(None), []).append(self.plan.scenes.start())
         duration = event.probe.duration or 0.0
@@ -265,7 +273,7 @@ class Run:
         try:
             images, times = torch.from_numpy(event.images), event.times
             for network, classes in self.preview.take(event.video, self.rates[event.rate_index], images, times):
-                self.observer.predicted(event.video, network.backbone.name, classes)
+                self.observer.predicted(event.video, network.shown_name, classes)
             for rows in video.rows[event.rate_index]:
                 self.append(video, rows.push(images, times))
         finally:
@@ -287,7 +295,7 @@ class Run:
         for sound in video.sounds:
             self.append(video, sound.finish())
         for network, classes in self.preview.finish(event.video):
-            self.observer.predicted(event.video, network.backbone.name, classes)
+            self.observer.predicted(event.video, network.shown_name, classes)
         video.writer.commit(
             {
                 "duration": event.duration,
