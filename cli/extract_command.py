@@ -42,7 +42,8 @@ def extract(
     out: Annotated[Path, typer.Option(help="Store to write: .zarr or .h5.")] = Path("store.zarr"),
     level: Annotated[str | None, typer.Option(help="frame, clip, map or scene; several as clip,map.")] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="NAME, PATH or random; for one backbone i3d=PATH. Repeatable.")
+        list[str] | None,
+        typer.Option(help="NAME, PATH or random; for one backbone i3d=PATH, for one stream i3d.flow=PATH. Repeatable."),
     ] = None,
     fps: Annotated[list[str] | None, typer.Option(help="Frames (sound: rows) a second; i3d=25 for one.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
@@ -58,6 +59,11 @@ def extract(
     views: Annotated[
         str | None, typer.Option(help="Clip-sampled: clips x crops (1 or 3), as 10x3, or one for each speed.")
     ] = None,
+    stream: Annotated[str, typer.Option(help="rgb, flow, or both as rgb,flow: those that a backbone has.")] = "rgb",
+    flow: Annotated[
+        str | None, typer.Option(help="dis, tvl1, raft=PATH or raft_small=PATH.", show_default="dis")
+    ] = None,
+    save_flow: Annotated[Path | None, typer.Option(help="Folder to write flow to as pictures, too.")] = None,
     scene_detector: Annotated[
         str | None, typer.Option(help="intensity, scenedetect or transnetv2.", show_default="intensity")
     ] = None,
@@ -115,6 +121,9 @@ def extract(
         "precision": precision,
         "batch": batch,
         "decoder": decoder,
+        "streams": split(stream),
+        "flow": flow,
+        "save_flow": save_flow,
     }
 
     from extract.inputs import enumerate_videos
@@ -207,7 +216,8 @@ def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
             seen = f"{rate}, {spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
         elif spec.granularity == "scene":
             seen = f"one a scene ({spec.settings['detector']})"
-        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {seen}, {spec.weights}")
+        moved = f", flow by {spec.settings['flow']}" if "flow" in spec.settings else ""
+        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {seen}, {spec.weights}{moved}")
         if spec.random_weights:
             print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")
     if label_file is not None:

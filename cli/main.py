@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from cli import (
     backbones_command,
     demo_command,
+    diff_command,
     extract_command,
     fuse_command,
     heads_command,
@@ -31,7 +32,7 @@ from stores.errors import VlError
 
 EPILOG = (
     "Every command takes --json (results and errors as JSON on stdout) and --debug (tracebacks). Exit codes: "
-    "0 ok, 1 bug, 2 usage, 3 finished but some inputs failed, 4 features made with other settings, "
+    "0 ok, 1 bug, 2 usage, 3 finished but some inputs failed, 4 features made with other settings (vl diff: differ), "
     "5 damage found, 6 no space, 75 interrupted and resumable, 130 Ctrl-C."
 )
 
@@ -70,6 +71,7 @@ for commands in (
     heads_command,
     backbones_command,
     store_commands,
+    diff_command,
     weights_command,
     demo_command,
 ):

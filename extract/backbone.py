@@ -86,6 +86,7 @@ class Backbone(nn.Module, ABC):
 
     name: ClassVar[str]
     stream: str = "rgb"  # rgb or flow; a network that has both takes it in its constructor
+    streams: ClassVar[tuple[str, ...]] = ("rgb",)  # those that it has
     clip: ClipFormat
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # a name in extract.published.WEIGHTS
@@ -156,6 +157,7 @@ class AudioBackbone(nn.Module, ABC):
 
     name: ClassVar[str]
     stream: ClassVar[str] = "audio"
+    streams: ClassVar[tuple[str, ...]] = ("audio",)
     sample_rate: ClassVar[int]
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # "none" where nothing is learned

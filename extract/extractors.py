@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError
+from extract.flow import FlowStage
 from extract.tiling import Tile, Tiler, Windower
 from extract.transform import resize_and_crop
 from extract.views import Clips, Views
@@ -74,6 +75,7 @@ class Network:
     precision: str  # fp32 or bf16
     views: Views | None = None  # None: dense
     agreement: Agreement = field(default_factory=Agreement, compare=False)  # of bf16, known after the first batch
+    flow: FlowStage | None = None  # None: it sees the frames themselves
 
     def only(self, sets: frozenset[str]) -> Network:
         """The same network, giving only the levels of these sets."""
@@ -82,6 +84,12 @@ class Network:
             sets={level: name for level, name in self.sets.items() if name in sets},
             specs={name: spec for name, spec in self.specs.items() if name in sets},
         )
+
+    @property
+    def shown_name(self) -> str:
+        """The backbone, and its stream where that is not rgb."""
+        backbone = self.backbone
+        return backbone.name if backbone.stream == "rgb" else f"{backbone.name} ({backbone.stream})"
 
     @property
     def clips(self) -> Clips | None:
@@ -176,9 +184,9 @@ def finite(features: NDArray[np.generic], name: str) -> NDArray[np.generic]:
 
 
 def on_device(frames: Tensor, network: Network) -> Tensor:
-    """(T, H, W, 3) to (T, crop, crop, 3) on the network's device, in memory of its own."""
+    """(T, H, W, C) to (T, crop, crop, C) on the network's device, in memory of its own."""
     device = network.device
-    if device.type == "cuda":
+    if device.type == "cuda" and frames.is_cpu:
         frames = frames.pin_memory().to(device, non_blocking=True)
     clip = network.backbone.clip
     return resize_and_crop(frames, clip.resize, clip.crop)

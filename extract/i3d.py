@@ -36,6 +36,7 @@ class InceptionI3d(Backbone):
     """
 
     name = "i3d"
+    streams = tuple(CHANNELS)
     clip = ClipFormat(
         fps=24,
         window=64,

@@ -17,7 +17,8 @@ import numpy as np
 
 from extract.colour import to_rgb
 from extract.decode import Reason
-from extract.extractors import NamedRows, SoundRows, VideoRows
+from extract.extractors import NamedRows, Network, SoundRows, VideoRows
+from extract.flow_rows import FlowRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
 from extract.plan import Plan
@@ -203,6 +204,13 @@ def changed_since(video: VideoInput, store: ZarrStore, set_name: str) -> bool:
     return size is not None and video.path.stat().st_size != size
 
 
+def start_rows(network: Network, video: str) -> VideoRows:
+    """What takes the frames of one video for a network."""
+    if network.flow is not None:
+        return FlowRows(network, video)
+    return network.start() if network.views is None else SampledRows(network)
+
+
 def record(failure: Failure, writer: ZarrWriter, observer: Observer, summary: Summary) -> None:
     writer.fail(failure)
     observer.failed(failure)
@@ -269,9 +277,9 @@ class Run:
         source = self.inputs[event.video].path.stat()
         info = {"size": source.st_size, "mtime_ns": source.st_mtime_ns}
         rows: dict[int, list[VideoRows]] = {}
-        for network in self.plan.networks:
-            taker = network.start() if network.views is None else SampledRows(network)
-            rows.setdefault(self.rates.index(network.fps), []).append(taker)
+        # Flow first: its threads compute while the other networks run.
+        for network in sorted(self.plan.networks, key=lambda network: network.flow is None):
+            rows.setdefault(self.rates.index(network.fps), []).append(start_rows(network, event.video))
         if self.plan.scenes is not None:
             rows.setdefault(self.rates.index(None), []).append(self.plan.scenes.start())
         duration = event.probe.duration or 0.0
@@ -294,13 +302,15 @@ class Run:
             for rows in self.videos[event.video].rows[index]:
                 if isinstance(rows, SampledRows):
                     rows.begin(num_frames, wanted)
+                elif isinstance(rows, FlowRows):
+                    rows.begin(num_frames)
 
     def frames(self, event: Frames) -> None:
         video = self.videos[event.video]
         try:
             images, times = to_rgb(event.images, event.layout, self.plan.device), event.times
             for network, classes in self.preview.take(event.video, self.rates[event.rate_index], images, times):
-                self.observer.predicted(event.video, network.backbone.name, classes)
+                self.observer.predicted(event.video, network.shown_name, classes)
             for rows in video.rows[event.rate_index]:
                 self.append(video, rows.push(images, times))
         finally:
@@ -336,7 +346,7 @@ class Run:
             for silence in self.plan.sounds:
                 self.append(video, iter([(silence.set_name, silence.zeros(event.duration))]))
         for network, classes in self.preview.finish(event.video):
-            self.observer.predicted(event.video, network.backbone.name, classes)
+            self.observer.predicted(event.video, network.shown_name, classes)
         video.writer.commit(
             {
                 "duration": event.duration,

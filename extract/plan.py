@@ -11,6 +11,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,8 +19,10 @@ import torch
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
 from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
+from extract.flow import FlowStage
 from extract.scene_rows import Scenes, scene_level, scene_network
 from extract.scenes import SceneCutting, detector_class
+from extract.streams import choose_streams, flow_stage
 from extract.views import Clips, Views
 from extract.weights import LoadedWeights, build_backbone
 from stores.spec import FeatureSpec, Granularity
@@ -53,6 +56,9 @@ class ExtractOptions:
     planes: bool | None = None  # convert colours where the networks run, not in the decoder; None: on CUDA
     views: tuple[Views, ...] = ()  # clip-sampled sets, one for each speed; none: dense
     scenes: SceneCutting | None = None  # how scenes are cut; none: the default
+    streams: tuple[str, ...] = ("rgb",)
+    flow: str | None = None  # how flow is computed (extract.flow); none: DIS
+    save_flow: Path | None = None  # where flow is written to as pictures; none: nowhere
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,9 @@ class Plan:
 
     @property
     def shown(self) -> tuple[Network, ...]:
-        """One network of each backbone, to see that its weights live."""
+        """One network of each backbone and stream, to see that its weights live."""
         scenes = self.scenes.networks if self.scenes else ()
-        return tuple({network.backbone.name: network for network in (*scenes, *self.networks)}.values())
+        return tuple({network.shown_name: network for network in (*scenes, *self.networks)}.values())
 
     @property
     def decode(self) -> DecodePlan:
@@ -102,9 +108,10 @@ class Plan:
 
     def _clips(self, rate: float | None) -> tuple[Clips, ...]:
         """The clips that alone are looked at of the frames of this rate; () where a dense network wants them all."""
-        clips = [network.clips for network in self.networks if network.fps == rate]
-        dense = None in clips or (rate is None and self.scenes is not None)
-        return () if dense else tuple(part for part in clips if part is not None)
+        networks = [network for network in self.networks if network.fps == rate]
+        clips = [network.clips for network in networks if network.clips is not None and network.flow is None]
+        dense = len(clips) < len(networks) or (rate is None and self.scenes is not None)
+        return () if dense else tuple(clips)
 
     @property
     def agreements(self) -> dict[str, float]:
@@ -141,6 +148,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     classes = {name: backbone_class(name) for name in options.backbones}
     check_names(options, tuple(classes))
     check_last_stride(options, classes)
+    streams = choose_streams(options.streams, classes)
     if options.views:
         check_views(options, classes)
     has = {name: {*cls.row_shapes, *([Granularity.SCENE] if scene_level(cls) else [])} for name, cls in classes.items()}
@@ -152,17 +160,19 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             + "; ".join(f"{name} {', '.join(sorted(levels))}" for name, levels in has.items())
         )
     cutting = check_scenes(options, chosen)
+    stage = flow_stage(options.flow, options.save_flow, streams, device)
     origin = detector_class(cutting.detector)(device).origin if cutting else ""  # an optional one may be missing
-    # Scene detectors look at RGB in memory; all else is converted where it is needed.
-    planes = cutting is None and (device.type == "cuda" if options.planes is None else options.planes)
+    # Scene detectors and flow look at RGB in memory; all else is converted where it is needed.
+    in_memory = cutting is not None or stage is not None
+    planes = not in_memory and (device.type == "cuda" if options.planes is None else options.planes)
     scenes: list[Network] = []
     networks: list[Network] = []
     sounds: list[Sound] = []
     provenance: dict[str, Mapping[str, str]] = {}
-    for name in classes:
-        if not chosen[name]:
-            continue
-        backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
+    each = [(name, stream) for name, of_one in streams.items() if chosen[name] for stream in of_one]
+    for name, stream in each:
+        choice = options.weights.get(f"{name}.{stream}", options.weights.get(name))
+        backbone, loaded = build_backbone(name, choice, stream=stream, device=device, report=report)
         made = provenance_of(options, device, loaded)
         if isinstance(backbone, AudioBackbone):
             sounds.append(plan_sound(backbone, loaded, options, device))
@@ -171,15 +181,18 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         made["colour"] = "converted by the network's device" if planes else "converted by the decoder"
         if backbone.last_stage and pick(options.last_stride, name):
             backbone.unstride_last_stage()
+        flow = stage if stream == "flow" else None
         if levels := tuple(level for level in chosen[name] if level is not Granularity.SCENE):
             planned = (
-                plan_sampled(backbone, loaded, levels, options)
+                plan_sampled(backbone, loaded, levels, options, flow)
                 if options.views and sees_clips(classes[name])
-                else [plan_network(backbone, loaded, levels, options)]
+                else [plan_network(backbone, loaded, levels, options, flow)]
             )
             networks += planned
-            provenance |= {key: made for network in planned for key in network.specs}
-        if cutting and Granularity.SCENE in chosen[name]:
+            provenance |= {
+                key: {**made, "flow": flow.method.origin} if flow else made for net in planned for key in net.specs
+            }
+        if cutting and Granularity.SCENE in chosen[name] and flow is None:
             scenes.append(
                 scene_network(
                     backbone,
@@ -202,6 +215,8 @@ def check_scenes(options: ExtractOptions, chosen: Mapping[str, tuple[Granularity
         if options.scenes is not None:
             raise BackboneError("settings of scenes without --level scene: give both, or neither.")
         return None
+    if "rgb" not in options.streams:
+        raise BackboneError("--level scene is a row of frames, not of flow: add --stream rgb, or leave it out.")
     for name, levels in chosen.items():
         given = [what for what in ("fps", "stride") if pick(getattr(options, what), name) is not None]
         given += ["dense"] if options.dense is not None else []
@@ -274,9 +289,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def plan_network(
-    backbone: Backbone, loaded: LoadedWeights, levels: tuple[Granularity, ...], options: ExtractOptions
+    backbone: Backbone,
+    loaded: LoadedWeights,
+    levels: tuple[Granularity, ...],
+    options: ExtractOptions,
+    flow: FlowStage | None = None,
 ) -> Network:
-    """Settings and specs of one network on frames."""
+    """Settings and specs of one network on frames, or on the flow between them."""
     name, clip = backbone.name, backbone.clip
     fps = pick(options.fps, name) or clip.fps
     stride, window, convolutional = clip_settings(name, clip, levels, options)
@@ -291,7 +310,7 @@ def plan_network(
             stream=backbone.stream,
             weights=loaded.name,
             weights_sha256=loaded.sha256,
-            random_weights=loaded.random,
+            random_weights=loaded.random or (flow is not None and flow.method.random),
             fps=fps,
             stride=stride,
             window=None if convolutional or window == 1 else window,
@@ -301,24 +320,28 @@ def plan_network(
             crop=f"centre {clip.crop}",
             normalise=f"mean {clip.mean}, sd {clip.std}",
             roi=options.roi,
-            settings=backbone.settings(),
+            settings={**backbone.settings(), **(flow.method.settings if flow else {})},
         )
         for level in levels
     }
     on_cuda = next(backbone.parameters()).device.type == "cuda"
     tile = options.tile or (1024 if on_cuda else 768)  # 7.3 and 7.1 times less work than windows; 5 MB a frame
     batch = options.batch or (1 if convolutional else (32 if window == 1 else 2) * (8 if on_cuda else 1))
-    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, tile, options.precision)
+    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, tile, options.precision, flow=flow)
 
 
 def plan_sampled(
-    backbone: Backbone, loaded: LoadedWeights, levels: tuple[Granularity, ...], options: ExtractOptions
+    backbone: Backbone,
+    loaded: LoadedWeights,
+    levels: tuple[Granularity, ...],
+    options: ExtractOptions,
+    flow: FlowStage | None = None,
 ) -> list[Network]:
     """One network for each speed, all of the same weights, on clips of a video instead of all of it."""
     name, clip = backbone.name, backbone.clip
     window = pick(options.window, name) or clip.window
     side_by_side = dataclasses.replace(options, dense="windowed", window={name: window}, stride={name: window})
-    dense = plan_network(backbone, loaded, levels, side_by_side)
+    dense = plan_network(backbone, loaded, levels, side_by_side, flow)
     batch = options.batch or (16 if dense.device.type == "cuda" else 2)
     networks = []
     for views in options.views:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from extract.class_names import top_classes
 from extract.extractors import Network, on_device
+from extract.flow import whole_flow
 from extract.tiling import repeat_last_frame
+from extract.transform import resize_short
 
 TopClasses = list[tuple[str, float]]
 
@@ -50,7 +52,7 @@ class Preview:
             window = network.backbone.clip.window
             wanted = np.flatnonzero(times[:, 1] > start)[: window - sum(map(len, held))]
             if len(wanted):
-                held.append(on_device(frames[wanted[0] : wanted[-1] + 1], network))
+                held.append(kept(frames[wanted[0] : wanted[-1] + 1], network))
             if sum(map(len, held)) == window:
                 self.waiting[video].remove(entry)
                 yield network, self.classes(network, torch.cat(held))
@@ -63,6 +65,16 @@ class Preview:
                 yield network, self.classes(network, clip)
 
     def classes(self, network: Network, frames: Tensor) -> TopClasses:
+        if network.flow is not None:
+            flow = whole_flow(network.flow.method, frames, network.backbone.clip.resize)
+            frames = on_device(flow, network)
         name = network.backbone.class_list
         assert name is not None
         return top_classes(network.classify(frames.unsqueeze(0))[0], name)
+
+
+def kept(frames: Tensor, network: Network) -> Tensor:
+    """What is held of frames (T, H, W, 3) until the window is full, in memory of its own: flow needs whole frames."""
+    if network.flow is None:
+        return on_device(frames, network)
+    return resize_short(frames, network.backbone.clip.resize).clone()

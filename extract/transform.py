@@ -26,6 +26,16 @@ def resize_and_crop(frames: Tensor, resize: int, crop: int) -> Tensor:
     return resize_and_crops(frames, resize, crop, crops=1)[0]
 
 
+def resize_short(frames: Tensor, resize: int) -> Tensor:
+    """(T, H, W, 3) uint8 frames to (T, h, w, 3) uint8, not cropped, on the frames' device."""
+    height, width = resized_size(frames.shape[1], frames.shape[2], resize)
+    if (height, width) == frames.shape[1:3]:
+        return frames
+    x_T3HW = frames.permute(0, 3, 1, 2)
+    x_T3HW = resize_fixed(x_T3HW, height, width) if x_T3HW.is_cpu else resize_float(x_T3HW, height, width)
+    return x_T3HW.permute(0, 2, 3, 1).contiguous()
+
+
 def resize_and_crops(frames: Tensor, resize: int, crop: int, crops: int) -> Tensor:
     """(T, H, W, 3) uint8 frames to (K, T, crop, crop, 3) uint8, K = 1 or 3, on the frames' device."""
     assert (frames.dtype, frames.ndim) == (torch.uint8, 4), (frames.dtype, frames.shape)

@@ -121,7 +121,8 @@ def chosen_path(choice: str, backbone: Backbone | AudioBackbone, names: Sequence
 def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> dict[str, str]:
     """What `--weights` says for each of `backbones`; one that is absent from the result has its default.
 
-    "i3d=PATH" speaks for one backbone and goes before "CHOICE", which speaks for all that learn anything.
+    "i3d=PATH" speaks for one backbone and goes before "CHOICE", which speaks for all that learn anything; a stream has
+    "i3d.flow=PATH", which goes before both.
 
     >>> parse_weight_choices(["random", "i3d=w.pt"], ["i3d", "resnet18", "logmel"])
     {'i3d': 'w.pt', 'resnet18': 'random'}
@@ -132,13 +133,17 @@ def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> di
         name, equals, choice = option.partition("=")
         if not equals or "/" in name:  # a path may have an equals sign
             bare.append(option)
-        elif name not in BACKBONES:
+        elif name.partition(".")[0] not in BACKBONES:
             raise WeightsError(
                 f"--weights {printable(option)}: there is no backbone '{printable(name)}'. "
                 f"There are: {', '.join(sorted(BACKBONES))}."
             )
-        elif name not in backbones:
-            raise WeightsError(f"--weights {printable(option)}: {name} is not among --backbone {','.join(backbones)}.")
+        elif (owner := name.partition(".")[0]) != name and name.removeprefix(f"{owner}.") not in (
+            streams := backbone_class(owner).streams
+        ):
+            raise WeightsError(f"--weights {printable(option)}: the streams of {owner} are {', '.join(streams)}.")
+        elif owner not in backbones:
+            raise WeightsError(f"--weights {printable(option)}: {owner} is not among --backbone {','.join(backbones)}.")
         elif named.setdefault(name, choice) != choice:
             raise WeightsError(f"--weights names two files for {name}: {printable(named[name])}, {printable(choice)}.")
         elif not choice:
@@ -146,7 +151,8 @@ def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> di
     if len(bare) > 1:
         raise WeightsError(f"--weights {printable(', '.join(bare))}: for which backbone? Say NAME=CHOICE.")
     learning = [name for name in backbones if any(owner == name for owner, _, _ in WEIGHTS)]
-    return {name: named.get(name, *bare) for name in backbones if name in named or (bare and name in learning)}
+    whole = {name: named.get(name, *bare) for name in backbones if name in named or (bare and name in learning)}
+    return named | whole
 
 
 def fill_randomly(network: nn.Module, seed: int) -> None:

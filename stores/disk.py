@@ -86,7 +86,7 @@ class NewFile:
         os.close(fd)
 
     def drop(self) -> None:
-        """Close without a promise; the file is about to be removed."""
+        """Close without a promise."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
             with suppress(OSError):
@@ -154,6 +154,21 @@ def write_atomically(path: Path, data: Data) -> None:
             drop_file(unfinished)
             raise
         sync_directory(path.parent)
+
+
+def write_new(path: Path, data: Data) -> None:
+    """A file that did not exist, without a promise that it outlives a power cut.
+
+    Raises:
+        NoSpaceError: the disk or the quota is full.
+        StoreError: the file cannot be written.
+    """
+    with reporting(path):
+        file = NewFile(path)
+        try:
+            file.write(data)
+        finally:
+            file.drop()
 
 
 def write_from(path: Path, data: Data, offset: int) -> None:
