@@ -35,7 +35,8 @@ def extract(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="One or more: i3d, r2plus1d_18, resnet18, efficientnet_lite0, logmel.",
+            help="One or more: i3d, r2plus1d_18, resnet18, resnet50, inception_v3, efficientnet_lite0, vggish, logmel; "
+            "timm:NAME, hf:NAME.",
             show_default="resnet18,r2plus1d_18 for --level scene",
         ),
     ] = None,
@@ -47,6 +48,10 @@ def extract(
     fps: Annotated[list[str] | None, typer.Option(help="Frames (sound: rows) a second; i3d=25 for one.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
     window: Annotated[list[str] | None, typer.Option(help="Frames of a window, or of a scene's clip.")] = None,
+    pca: Annotated[
+        list[str] | None,
+        typer.Option(help="inception_v3_2015=PATH, vggish=PATH: whitened by that PCA and stored as uint8."),
+    ] = None,
     dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
     speeds: Annotated[
         str | None, typer.Option(help="Clip-sampled: 4,2,8 takes every 4th, 2nd, 8th frame; a set each.")
@@ -97,6 +102,7 @@ def extract(
         "fps": positive("--fps", per_name("--fps", fps or [], names, float)),
         "stride": positive("--stride", per_name("--stride", stride or [], names, int)),
         "window": positive("--window", per_name("--window", window or [], names, int)),
+        "pca": per_name("--pca", pca or [], names, str),
         "dense": dense,
         "roi": region(roi),
         "dtype": dtype,
