@@ -93,7 +93,8 @@ def read_tensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor] | None
     if start.startswith(b"PK"):
         check_archive(file, path)
         declared = unwrap(torch.load(file, map_location="meta", weights_only=True), path)
-    elif start.startswith(b"\x80"):
+    # Also the length of a safetensors header may begin with this byte, but a pickle's first eight are a huge number.
+    elif start.startswith(b"\x80") and int.from_bytes(start, "little") > MAX_INDEX:
         for _ in range(PICKLES):
             check_index(file, path)
         file.seek(0)

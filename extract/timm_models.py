@@ -100,6 +100,8 @@ def timm_class(model: str) -> type[TimmModel]:
         raise BackboneError(f"{printable(name)} takes images {config['input_size']}, not square ones of RGB.")
     with torch.no_grad():
         features = network.forward_features(torch.empty(1, channels, height, width, device="meta"))
+        if not isinstance(features, Tensor):
+            raise BackboneError(f"{printable(name)} gives several feature maps of an image, not one.")
         vectors = network.forward_head(features, pre_logits=True)
     if vectors.ndim != 2:
         raise BackboneError(f"{printable(name)} gives no vector of an image, but {tuple(vectors.shape[1:])}.")

@@ -126,12 +126,12 @@ def load_whitening(
             f"--pca {name}={printable(choice)} cannot be read: {reason}. It is published at {PCA_SOURCES[name]}."
         ) from error
     if set(YOUTUBE8M) <= set(arrays):
-        mean, values, vectors = (np.asarray(arrays[part], np.float64) for part in YOUTUBE8M)
+        mean, values, vectors = (np.array(arrays[part], np.float64) for part in YOUTUBE8M)
         values = values.reshape(-1)[:kept]
         fits = vectors.ndim == 2 and len(values) == len(vectors[:kept]) and bool((values > -EPSILON).all())
         matrix = vectors[:kept] / np.sqrt(values + EPSILON)[:, None] if fits else np.zeros((0, 0))
     elif set(VGGISH) <= set(arrays):
-        matrix, mean = (np.asarray(arrays[part], np.float64) for part in VGGISH)
+        matrix, mean = (np.array(arrays[part], np.float64) for part in VGGISH)
         matrix = matrix[:kept]
     else:
         raise WeightsError(
