@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from extract.backbone import Backbone, BackboneError, backbone_class
+from extract.backbone import BACKBONES, Backbone, BackboneError, backbone_class
 from extract.plan import ExtractOptions, make_plan
 from extract.state_dict import WeightsError
 from extract.weights import build_backbone
@@ -102,6 +102,13 @@ def test_sets_are_named_without_a_colon_and_the_spec_has_the_name(timm: Any) -> 
     (network,) = plan.networks
     rows = network.backbone(noise(160), frozenset({FRAME}))[FRAME]
     assert 0.01 < rows.std() < 1000  # alive: norms of random networks do not end the signal
+
+
+def test_two_names_that_would_fill_one_set_are_refused(timm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (f"timm:{VIT}", f"timm-{VIT}")
+    monkeypatch.setitem(BACKBONES, names[1], "extract.resnet:ResNet18")
+    with pytest.raises(BackboneError, match=f"{names[0]} and {names[1]} would fill sets of one name"):
+        make_plan(ExtractOptions(names, weights=dict.fromkeys(names, "random")))
 
 
 def test_weights_that_were_never_fetched_are_an_error_that_says_what_to_fetch(
