@@ -36,7 +36,7 @@ class InceptionV3(ImageBackbone):
 
     name = "inception_v3"
     clip = ClipFormat(
-        fps=1,  # as YouTube-8M has it
+        fps=1.0,  # as YouTube-8M has it
         window=1,
         stride=1,
         resize=342,
@@ -96,7 +96,7 @@ class InceptionV3Of2015(InceptionV3):
     """(B, T, 299, 299, 3) uint8 frames to 2048 features a frame, or a cell of its 8 x 8 grid: YouTube-8M's network."""
 
     name = "inception_v3_2015"
-    clip = ClipFormat(fps=1, window=1, stride=1, resize=342, crop=299, mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
+    clip = ClipFormat(fps=1.0, window=1, stride=1, resize=342, crop=299, mean=(128 / 255,) * 3, std=(128 / 255,) * 3)
     class_list = None  # its 1008 outputs are in an order of their own
     classes = 1008
     auxiliary = False

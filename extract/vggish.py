@@ -87,9 +87,9 @@ class Vggish(AudioBackbone):
     def examples(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
         """(S,) samples of that span to the log-mel of each row's example, (R, 96, 64)."""
         frames_JM = self.front.frames(wave)
-        begin = first_frame(first, rate)
-        starts = [first_frame(row, rate) - begin for row in range(first, stop)]
-        return torch.stack([frames_JM[start : start + EXAMPLE] for start in starts])
+        starts_R = torch.tensor([first_frame(row, rate) for row in range(first, stop)]) - first_frame(first, rate)
+        index_RJ = starts_R.unsqueeze(1) + torch.arange(EXAMPLE)
+        return frames_JM[index_RJ.to(frames_JM.device)]
 
     def embed(self, examples: Tensor) -> Tensor:
         """(R, 96, 64) log-mel examples to (R, 128), of the parameters' dtype."""
