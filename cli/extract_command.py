@@ -35,7 +35,8 @@ def extract(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="One or more: i3d, r2plus1d_18, resnet18, efficientnet_lite0, logmel.",
+            help="One or more: i3d, r2plus1d_18, resnet18, resnet50, inception_v3, efficientnet_lite0, vggish, logmel; "
+            "timm:NAME, hf:NAME.",
             show_default="resnet18,r2plus1d_18 for --level scene",
         ),
     ] = None,
@@ -51,6 +52,10 @@ def extract(
     last_stride: Annotated[
         list[str] | None,
         typer.Option(help="1: maps twice as high and wide, from a last stage of stride 1; slowfast_r50=1 for one."),
+    ] = None,
+    pca: Annotated[
+        list[str] | None,
+        typer.Option(help="inception_v3_2015=PATH, vggish=PATH: whitened by that PCA and stored as uint8."),
     ] = None,
     dense: Annotated[str | None, typer.Option(help="convolutional or windowed: two definitions.")] = None,
     speeds: Annotated[
@@ -114,6 +119,7 @@ def extract(
         "stride": positive("--stride", per_name("--stride", stride or [], names, int)),
         "window": positive("--window", per_name("--window", window or [], names, int)),
         "last_stride": per_name("--last-stride", last_stride or [], names, int),
+        "pca": per_name("--pca", pca or [], names, str),
         "dense": dense,
         "roi": region(roi),
         "dtype": dtype,

@@ -33,9 +33,11 @@ def per_name(option: str, values: Iterable[str], names: Iterable[str], convert: 
     known = set(names)
     found: dict[str, T] = {}
     for value in values:
-        name, equals, rest = value.partition("=")
-        key, text = (name, rest) if equals and name in known else ("", value)
-        if equals and name not in known:
+        # The longest first: a name may begin with another, or have an equals sign ("hf:a=b/model").
+        key = max((name for name in known if value.startswith(f"{name}=")), key=len, default="")
+        text = value.removeprefix(f"{key}=") if key else value
+        name, equals, _ = value.partition("=")
+        if equals and not key and "/" not in name:  # a path may have an equals sign
             raise OptionError(f"{option} {value} names {name}; the names are {', '.join(sorted(known))}.")
         if key in found:
             raise OptionError(f"{option} is given twice for {key or 'all'}.")

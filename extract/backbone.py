@@ -9,15 +9,18 @@ Shape letters: B clips, T frames, H height, W width, R rows a clip.
 from __future__ import annotations
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from stores.errors import VlError
+from stores.names import printable, slug
 from stores.spec import Granularity
 
 BACKBONES: Mapping[str, str] = {
@@ -27,6 +30,8 @@ BACKBONES: Mapping[str, str] = {
     "efficientnet_lite0": "extract.efficientnet:EfficientNetLite0",
     "i3d": "extract.i3d:InceptionI3d",
     "i3d_r50": "extract.resnet3d:I3dR50",
+    "inception_v3": "extract.inception_v3:InceptionV3",
+    "inception_v3_2015": "extract.inception_v3:InceptionV3Of2015",
     "logmel": "extract.logmel:LogMel",
     "mvit_b_16x4": "extract.mvit:MvitB16x4",
     "mvit_b_32x3": "extract.mvit:MvitB32x3",
@@ -35,13 +40,19 @@ BACKBONES: Mapping[str, str] = {
     "r2plus1d_18": "extract.r2plus1d:R2Plus1d18",
     "r2plus1d_r50": "extract.r2plus1d:R2Plus1dR50",
     "resnet18": "extract.resnet:ResNet18",
+    "resnet50": "extract.resnet:ResNet50",
     "slow_r50": "extract.resnet3d:SlowR50",
     "slowfast_r101": "extract.slowfast:SlowFastR101",
     "slowfast_r50": "extract.slowfast:SlowFastR50",
+    "vggish": "extract.vggish:Vggish",
     "x3d_l": "extract.x3d:X3dL",
     "x3d_m": "extract.x3d:X3dM",
     "x3d_s": "extract.x3d:X3dS",
     "x3d_xs": "extract.x3d:X3dXs",
+}
+FAMILIES: Mapping[str, str] = {  # "timm:NAME" becomes a class by calling this with NAME
+    "hf": "extract.hf_models:hf_class",
+    "timm": "extract.timm_models:timm_class",
 }
 
 
@@ -91,6 +102,7 @@ class Backbone(nn.Module, ABC):
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # a name in extract.published.WEIGHTS
     class_list: ClassVar[str | None] = None  # name of the class list of its classifier
+    pca_features: ClassVar[int | None] = None  # of a FRAME row after its published PCA (`extract.whitening`)
     last_stage: ClassVar[str | None] = None  # module of the last stage, where its spatial stride may be 1
     last_stride: int | None = None  # 1: so it is; None: that of the published network
 
@@ -162,6 +174,12 @@ class AudioBackbone(nn.Module, ABC):
     row_shapes: ClassVar[Mapping[Granularity, tuple[int, ...]]]
     default_weights: ClassVar[str]  # "none" where nothing is learned
     default_rate: ClassVar[float]
+    row_seconds: ClassVar[float | None] = None  # of sound that a row stands for; None: up to where the next one begins
+    pca_features: ClassVar[int | None] = None  # of a row after its published PCA (`extract.whitening`)
+
+    def num_rows(self, samples: int, rate: float) -> int:
+        """Rows of a sound of so many samples; the last one may reach beyond its end."""
+        return math.ceil(samples / self.sample_rate * rate - 1e-6)
 
     @abstractmethod
     def span(self, first: int, stop: int, rate: float) -> tuple[int, int]:
@@ -178,8 +196,42 @@ class AudioBackbone(nn.Module, ABC):
 
 def backbone_class(name: str) -> type[Backbone | AudioBackbone]:
     """The class that `name` stands for; the error lists all names."""
+    family, colon, model = name.partition(":")
+    if colon and family in FAMILIES:
+        return family_class(family, model)
     if name not in BACKBONES:
-        raise BackboneError(f"there is no backbone '{name}'. There are: {', '.join(sorted(BACKBONES))}.")
-    module, _, attribute = BACKBONES[name].partition(":")
-    found: type[Backbone | AudioBackbone] = getattr(importlib.import_module(module), attribute)
+        raise BackboneError(f"there is no backbone '{printable(name)}'. There are: {listed_names()}.")
+    found: type[Backbone | AudioBackbone] = imported(BACKBONES[name])
     return found
+
+
+@cache
+def family_class(family: str, model: str) -> type[Backbone]:
+    """The class of one model of a family: always the same one."""
+    made: type[Backbone] = imported(FAMILIES[family])(model)
+    return made
+
+
+def imported(place: str) -> Any:
+    """What "module:name" stands for."""
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` has the form of a backbone's name; a model of a family need not exist."""
+    family, colon, model = text.partition(":")
+    return text in BACKBONES or bool(colon and model and family in FAMILIES)
+
+
+def listed_names() -> str:
+    return ", ".join([*sorted(BACKBONES), *(f"{family}:NAME" for family in sorted(FAMILIES))])
+
+
+def set_name(name: str, stream: str, level: Granularity) -> str:
+    """What the feature set of a backbone is called: its name as far as a set may be called so.
+
+    >>> set_name("hf:MCG-NJU/videomae-base", "rgb", Granularity.CLIP)
+    'hf-mcg-nju-videomae-base.rgb.clip'
+    """
+    return f"{slug(name, 100)}.{stream}.{level}"

@@ -26,6 +26,7 @@ from extract.flow import FlowStage
 from extract.tiling import Tile, Tiler, Windower
 from extract.transform import resize_and_crop
 from extract.views import Clips, Views
+from extract.whitening import Whitening, quantise
 from stores.spec import FeatureSpec, Granularity, Rows
 
 AUDIO_BLOCK_ROWS = 256
@@ -76,6 +77,7 @@ class Network:
     views: Views | None = None  # None: dense
     agreement: Agreement = field(default_factory=Agreement, compare=False)  # of bf16, known after the first batch
     flow: FlowStage | None = None  # None: it sees the frames themselves
+    whitening: Whitening | None = None  # of the rows that are stored as uint8
 
     def only(self, sets: frozenset[str]) -> Network:
         """The same network, giving only the levels of these sets."""
@@ -102,13 +104,13 @@ class Network:
 
     @torch.inference_mode()
     def run(self, frames_BTHWC: Tensor) -> dict[Granularity, Tensor]:
-        """(B, R, *row_shape) of every wanted level, in the stored dtype, still on the device."""
+        """(B, R, *row_shape) of every wanted level, as `as_stored` has them, still on the device."""
         with self.autocast():
             rows = self.backbone(frames_BTHWC, frozenset(self.sets), self.convolutional)
         if self.precision == "bf16" and self.agreement.cosine is None:
             exact = self.backbone(frames_BTHWC, frozenset(self.sets), self.convolutional)
             self.agreement.check(self.backbone.name, rows, exact)
-        return {level: x.to(stored_dtype(self.specs[self.sets[level]])) for level, x in rows.items()}
+        return {level: as_stored(x, self.specs[self.sets[level]], self.whitening) for level, x in rows.items()}
 
     @torch.inference_mode()
     def classify(self, frames_BTHWC: Tensor) -> Tensor:
@@ -128,8 +130,12 @@ class Network:
         return ClipRows(self)
 
 
-def stored_dtype(spec: FeatureSpec) -> torch.dtype:
-    return torch.float16 if spec.dtype == "float16" else torch.float32
+def as_stored(x: Tensor, spec: FeatureSpec, whitening: Whitening | None) -> Tensor:
+    """Rows as their set stores them; the bytes of a whitened one as float32, until they were seen to be finite."""
+    if spec.dtype == "uint8":
+        assert whitening is not None, "only whitened rows are stored in 8 bits"
+        return quantise(whitening(x))
+    return x.to(torch.float16 if spec.dtype == "float16" else torch.float32)
 
 
 class VideoRows(Protocol):
@@ -170,17 +176,17 @@ class Pending:
             if event is not None:
                 event.synchronize()
             for name, x in rows.items():
-                yield name, Rows(finite(x.numpy(), name), times[name])
+                yield name, Rows(finite(x.numpy(), name, self.network.specs[name]), times[name])
 
 
-def finite(features: NDArray[np.generic], name: str) -> NDArray[np.generic]:
-    """`features`, unless a value is infinite or not a number."""
+def finite(features: NDArray[np.generic], name: str, spec: FeatureSpec) -> NDArray[np.generic]:
+    """`features` in the dtype of the spec, unless a value is infinite or not a number."""
     if not np.isfinite(features).all():
         raise BackboneError(
             f"{name} gives values that {features.dtype} cannot hold (infinite or not a number); "
             "try --dtype float32, and check the weights."
         )
-    return features
+    return features.astype(spec.dtype, copy=False)
 
 
 def on_device(frames: Tensor, network: Network) -> Tensor:
@@ -313,6 +319,7 @@ class Sound:
     spec: FeatureSpec
     rate: float  # rows a second
     device: torch.device
+    whitening: Whitening | None = None  # where rows are stored as uint8
 
     def start(self) -> SoundRows:
         """What takes the samples of one video."""
@@ -344,8 +351,7 @@ class SoundRows:
 
     def finish(self) -> NamedRows:
         """The rows up to the end of the sound; the last one may reach beyond it."""
-        seconds = (self.first + len(self.held)) / self.sound.backbone.sample_rate
-        rows = int(np.ceil(seconds * self.sound.rate - 1e-6))
+        rows = self.sound.backbone.num_rows(self.first + len(self.held), self.sound.rate)
         while self.row < rows:
             yield from self._run(min(rows, self.row + AUDIO_BLOCK_ROWS))
 
@@ -361,9 +367,12 @@ class SoundRows:
             rows = backbone(torch.from_numpy(wave).to(self.sound.device), self.row, stop, rate)
         name = self.sound.set_name
         times = cell_times(np.arange(self.row, stop), 1, rate)
-        stored = rows.to(stored_dtype(self.sound.spec)).cpu().numpy()
+        if backbone.row_seconds is not None:
+            end = (self.first + len(self.held)) / backbone.sample_rate  # of the sound, where it is a row's
+            times[:, 1] = np.minimum(times[:, 0] + backbone.row_seconds, end)
+        stored = as_stored(rows, self.sound.spec, self.sound.whitening).cpu().numpy()
         self.row = stop
         keep = max(0, backbone.span(stop, stop + 1, rate)[0] - self.first)
         self.held = self.held[keep:]
         self.first += keep
-        yield name, Rows(finite(stored, name), times)
+        yield name, Rows(finite(stored, name, self.sound.spec), times)

@@ -34,23 +34,31 @@ class ImageBackbone(Backbone):
         `convolutional` changes nothing: no row sees another frame than its own.
         """
         assert levels <= set(self.row_shapes), f"{self.name} has no {levels - set(self.row_shapes)}"
-        x_NCHW = self.maps(frames)
+        x = self.maps(frames)
         clips, images = frames.shape[:2]
         rows: dict[Granularity, Tensor] = {}
         if Granularity.FRAME in levels:
-            rows[Granularity.FRAME] = x_NCHW.mean((2, 3)).view(clips, images, -1)
+            rows[Granularity.FRAME] = self.pooled(x).view(clips, images, -1)
         if Granularity.MAP in levels:
-            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+            x_NHWC = self.grid(x)
             rows[Granularity.MAP] = x_NHWC.reshape(clips, images, *x_NHWC.shape[1:])
         return rows
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """What `trunk` gives to one vector an image, (N, C)."""
+        return x.mean((2, 3))
+
+    def grid(self, x: Tensor) -> Tensor:
+        """What `trunk` gives to (N, H', W', C)."""
+        return x.permute(0, 2, 3, 1)
+
     def classify(self, frames: Tensor) -> Tensor:
         """(B, T, H, W, 3) uint8 to ImageNet logits (B, 1000), the mean over the T frames."""
-        logits_NK = self.classifier(self.maps(frames).mean((2, 3)))
+        logits_NK = self.classifier(self.pooled(self.maps(frames)))
         return logits_NK.view(*frames.shape[:2], -1).mean(1)
 
     def maps(self, frames: Tensor) -> Tensor:
-        """(B, T, H, W, 3) uint8 to (N, C, H / 32, W / 32), of the parameters' dtype also under autocast."""
+        """(B, T, H, W, 3) uint8 to what `trunk` gives, of the parameters' dtype also under autocast."""
         parameter = next(self.parameters())
         images = frames.flatten(0, 1)
         parts = torch.split(images, CPU_IMAGES if parameter.is_cpu else max(len(images), 1))

@@ -75,17 +75,21 @@ class LogMel(AudioBackbone):
 
     def settings(self) -> dict[str, float | int | str]:
         """What defines the numbers, for the spec."""
-        return {
-            "sample_rate": SAMPLE_RATE,
-            "window": WINDOW,
-            "hop": HOP,
-            "fft": FFT,
-            "bands": BANDS,
-            "lowest_hz": LOWEST,
-            "highest_hz": HIGHEST,
-            "log_offset": OFFSET,
-            "cells": CELLS,
-        }
+        return {**frame_settings(), "cells": CELLS}
+
+
+def frame_settings() -> dict[str, float | int | str]:
+    """What defines the frames."""
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "window": WINDOW,
+        "hop": HOP,
+        "fft": FFT,
+        "bands": BANDS,
+        "lowest_hz": LOWEST,
+        "highest_hz": HIGHEST,
+        "log_offset": OFFSET,
+    }
 
 
 def frames_of(first: int, stop: int, rate: float) -> tuple[int, int]:

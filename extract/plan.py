@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class
+from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, backbone_class, set_name
 from extract.decode import DECODERS, DecodePlan
 from extract.extractors import Network, Sound
 from extract.flow import FlowStage
@@ -25,6 +25,7 @@ from extract.scenes import SceneCutting, detector_class
 from extract.streams import choose_streams, flow_stage
 from extract.views import Clips, Views
 from extract.weights import LoadedWeights, build_backbone
+from extract.whitening import Whitening, check_pca, chosen_whitening, stored_form, whitening_settings
 from stores.spec import FeatureSpec, Granularity
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class ExtractOptions:
     stride: Mapping[str, int] = field(default_factory=dict)
     window: Mapping[str, int] = field(default_factory=dict)
     last_stride: Mapping[str, int] = field(default_factory=dict)  # 1: spatial stride of the last stage
+    pca: Mapping[str, str] = field(default_factory=dict)  # files of the published PCA; rows are stored in 8 bits
     dense: str | None = None  # convolutional or windowed; none: each backbone's default
     roi: tuple[int, int, int, int] | None = None
     dtype: str = "float16"
@@ -146,8 +148,9 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         raise BackboneError(f"there is no decoder '{options.decoder}'. There are: {', '.join(sorted(DECODERS))}.")
     device = choose_device(options.device)
     classes = {name: backbone_class(name) for name in options.backbones}
-    check_names(options, tuple(classes))
+    check_names(options, classes)
     check_last_stride(options, classes)
+    check_pca(options.pca, classes)
     streams = choose_streams(options.streams, classes)
     if options.views:
         check_views(options, classes)
@@ -174,8 +177,9 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
         choice = options.weights.get(f"{name}.{stream}", options.weights.get(name))
         backbone, loaded = build_backbone(name, choice, stream=stream, device=device, report=report)
         made = provenance_of(options, device, loaded)
+        whitening = chosen_whitening(backbone, pick(options.pca, name), chosen[name], device)
         if isinstance(backbone, AudioBackbone):
-            sounds.append(plan_sound(backbone, loaded, options, device))
+            sounds.append(plan_sound(backbone, loaded, options, device, whitening))
             provenance[sounds[-1].set_name] = made
             continue
         made["colour"] = "converted by the network's device" if planes else "converted by the decoder"
@@ -186,7 +190,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
             planned = (
                 plan_sampled(backbone, loaded, levels, options, flow)
                 if options.views and sees_clips(classes[name])
-                else [plan_network(backbone, loaded, levels, options, flow)]
+                else [plan_network(backbone, loaded, levels, options, flow, whitening)]
             )
             networks += planned
             provenance |= {
@@ -202,6 +206,7 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
                     roi=options.roi,
                     dtype=options.dtype,
                     precision=options.precision,
+                    whitening=whitening,
                 )
             )
             provenance |= {key: {**made, "scene_detector": origin} for key in scenes[-1].specs}
@@ -227,11 +232,16 @@ def check_scenes(options: ExtractOptions, chosen: Mapping[str, tuple[Granularity
     return options.scenes or SceneCutting()
 
 
-def check_names(options: ExtractOptions, names: Sequence[str]) -> None:
-    """Raise for a `NAME=value` option whose name is no requested backbone."""
-    for what in ("fps", "stride", "window"):
-        if unknown := sorted(set(getattr(options, what)) - set(names) - {""}):
-            raise BackboneError(f"--{what} names {', '.join(unknown)}, but the backbones are {', '.join(names)}.")
+def check_names(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
+    """Raise for a `NAME=value` option whose name is no requested backbone, and for names that give one set name."""
+    for what in ("fps", "stride", "window", "pca"):
+        if unknown := sorted(set(getattr(options, what)) - set(classes) - {""}):
+            raise BackboneError(f"--{what} names {', '.join(unknown)}, but the backbones are {', '.join(classes)}.")
+    called: dict[str, str] = {}
+    for name, kind in classes.items():
+        other_name = called.setdefault(set_name(name, kind.stream, Granularity.FRAME), name)
+        if other_name != name:
+            raise BackboneError(f"{other_name} and {name} would fill sets of one name: extract them into two stores.")
 
 
 def check_last_stride(options: ExtractOptions, classes: Mapping[str, type[Backbone | AudioBackbone]]) -> None:
@@ -294,18 +304,19 @@ def plan_network(
     levels: tuple[Granularity, ...],
     options: ExtractOptions,
     flow: FlowStage | None = None,
+    whitening: Whitening | None = None,
 ) -> Network:
     """Settings and specs of one network on frames, or on the flow between them."""
     name, clip = backbone.name, backbone.clip
     fps = pick(options.fps, name) or clip.fps
     stride, window, convolutional = clip_settings(name, clip, levels, options)
     dense = None if clip.window == 1 else ("convolutional" if convolutional else "windowed")
-    sets = {level: f"{name}.{backbone.stream}.{level}" for level in levels}
+    sets = {level: set_name(name, backbone.stream, level) for level in levels}
+    whitened = {level: whitening if level is Granularity.FRAME else None for level in levels}
     specs = {
         sets[level]: FeatureSpec(
             granularity=level,
-            row_shape=backbone.row_shapes[level],
-            dtype=options.dtype,
+            **stored_form(backbone.row_shapes[level], options.dtype, whitened[level]),
             backbone=name,
             stream=backbone.stream,
             weights=loaded.name,
@@ -320,14 +331,31 @@ def plan_network(
             crop=f"centre {clip.crop}",
             normalise=f"mean {clip.mean}, sd {clip.std}",
             roi=options.roi,
-            settings={**backbone.settings(), **(flow.method.settings if flow else {})},
+            settings={
+                **backbone.settings(),
+                **(flow.method.settings if flow else {}),
+                **whitening_settings(whitened[level]),
+            },
         )
         for level in levels
     }
     on_cuda = next(backbone.parameters()).device.type == "cuda"
     tile = options.tile or (1024 if on_cuda else 768)  # 7.3 and 7.1 times less work than windows; 5 MB a frame
     batch = options.batch or (1 if convolutional else (32 if window == 1 else 2) * (8 if on_cuda else 1))
-    return Network(backbone, sets, specs, fps, stride, window, convolutional, batch, tile, options.precision, flow=flow)
+    return Network(
+        backbone,
+        sets,
+        specs,
+        fps,
+        stride,
+        window,
+        convolutional,
+        batch,
+        tile,
+        options.precision,
+        flow=flow,
+        whitening=whitening,
+    )
 
 
 def plan_sampled(
@@ -395,22 +423,28 @@ def clip_settings(
     return stride, window, False
 
 
-def plan_sound(backbone: AudioBackbone, loaded: LoadedWeights, options: ExtractOptions, device: torch.device) -> Sound:
+def plan_sound(
+    backbone: AudioBackbone,
+    loaded: LoadedWeights,
+    options: ExtractOptions,
+    device: torch.device,
+    whitening: Whitening | None = None,
+) -> Sound:
     """Settings and spec of one audio backbone."""
     rate = pick(options.fps, backbone.name) or backbone.default_rate
     spec = FeatureSpec(
         granularity=Granularity.FRAME,
-        row_shape=backbone.row_shapes[Granularity.FRAME],
-        dtype=options.dtype,
+        **stored_form(backbone.row_shapes[Granularity.FRAME], options.dtype, whitening),
         backbone=backbone.name,
         stream=backbone.stream,
         weights=loaded.name,
         weights_sha256=loaded.sha256,
         random_weights=loaded.random,
         fps=rate,
-        settings=backbone.settings(),
+        settings={**backbone.settings(), **whitening_settings(whitening)},
     )
-    return Sound(backbone, f"{backbone.name}.audio.frame", spec, rate, device)
+    name = set_name(backbone.name, backbone.stream, Granularity.FRAME)
+    return Sound(backbone, name, spec, rate, device, whitening)
 
 
 def provenance_of(options: ExtractOptions, device: torch.device, loaded: LoadedWeights) -> dict[str, str]:

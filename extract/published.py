@@ -50,6 +50,48 @@ WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
         licence="BSD-3-Clause",
         source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet18.html",
     ),
+    ("resnet50", "rgb", "imagenet"): Weights(
+        filename="resnet50-0676ba61.pth",
+        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        sha256="0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        size=102_530_333,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet50.html",
+    ),
+    ("resnet50", "rgb", "imagenet_v2"): Weights(
+        filename="resnet50-11ad3fa6.pth",
+        url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+        sha256="11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
+        size=102_540_417,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet50.html",
+    ),
+    ("inception_v3", "rgb", "imagenet"): Weights(
+        filename="inception_v3_google-0cc3c7bd.pth",
+        url="https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+        sha256="0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
+        size=108_949_747,
+        licence="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.inception_v3.html",
+    ),
+    ("inception_v3_2015", "rgb", "imagenet"): Weights(
+        filename="pt_inception-2015-12-05-6726825d.pth",
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+        size=95_628_359,
+        licence="Apache-2.0",
+        source="https://github.com/mseitzer/pytorch-fid",
+    ),
+    ("vggish", "audio", "audioset"): Weights(
+        filename="vggish-10086976.pth",
+        url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        # Others record 10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b, but nobody its size.
+        sha256=None,
+        size=None,
+        licence="Apache-2.0",
+        source="https://github.com/harritaylor/torchvggish",
+    ),
     ("r2plus1d_18", "rgb", "kinetics400"): Weights(
         filename="r2plus1d_18-91a641e6.pth",
         url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
@@ -124,4 +166,12 @@ WEIGHTS |= {
         source=f"{SLOWFAST}/blob/main/configs/Kinetics/I3D_NLN_8x8_R101.yaml",
         note="once it is trained: nobody serves these weights, this is SlowFast's config",
     ),
+}
+
+# Where the PCA of a backbone's rows is published. No digest of these files stands anywhere that could be checked, so
+# the user fetches them. YouTube-8M's fits inception_v3_2015; inception_v3 takes one that the user fitted to it.
+PCA_SOURCES: dict[str, str] = {
+    "inception_v3": "http://data.yt8m.org/yt8m_pca.tgz",
+    "inception_v3_2015": "http://data.yt8m.org/yt8m_pca.tgz",
+    "vggish": "https://storage.googleapis.com/audioset/vggish_pca_params.npz",
 }

@@ -23,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extract.backbone import AudioBackbone, Backbone, BackboneError
+from extract.backbone import AudioBackbone, Backbone, BackboneError, set_name
 from extract.extractors import NamedRows, Network, Pending, on_device
 from extract.scenes import SceneBounds, SceneCutting, detector_class
 from extract.weights import LoadedWeights
+from extract.whitening import Whitening, stored_form, whitening_settings
 from stores.spec import FeatureSpec, Granularity
 
 KEPT = 128  # frames of a scene; 24 MB at the crops of 224 and 112
@@ -160,6 +161,7 @@ def scene_network(
     roi: tuple[int, int, int, int] | None,
     dtype: str,
     precision: str,
+    whitening: Whitening | None = None,
 ) -> Network:
     """The network as it sees scenes; `frames` of each (None: 12, or one if it sees single images).
 
@@ -174,12 +176,12 @@ def scene_network(
         raise BackboneError(f"--window {frames} of {backbone.name}: a scene gives at most {KEPT // 2} frames.")
     window = 1 if clip.window == 1 else frames or PARTS
     clip.check_window(backbone.name, window)
-    name = f"{backbone.name}.{backbone.stream}.{Granularity.SCENE}"
+    name = set_name(backbone.name, backbone.stream, Granularity.SCENE)
     settings: dict[str, Any] = {**backbone.settings(), **cutting.settings(), "frames_held": KEPT, "frames": window}
+    settings |= whitening_settings(whitening)
     spec = FeatureSpec(
         granularity=Granularity.SCENE,
-        row_shape=backbone.row_shapes[level],
-        dtype=dtype,
+        **stored_form(backbone.row_shapes[level], dtype, whitening),
         backbone=backbone.name,
         stream=backbone.stream,
         weights=loaded.name,
@@ -203,4 +205,5 @@ def scene_network(
         batch=1,
         tile=0,
         precision=precision,
+        whitening=whitening,
     )

@@ -60,26 +60,41 @@ def load_into(network: nn.Module, path: Path, name: str) -> None:
         WeightsError: the file is no checkpoint or damaged, holds more than tensors, or does not fit `network`; then
             the network is as it was. `name` is what the message calls the network.
     """
+    tensors = read_file(path, network.state_dict(), name)
+    network.load_state_dict(tensors, strict=False)  # keys were compared; OPTIONAL may be absent
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """All tensors of the file at `path`, by their names there, for a caller that compares them itself.
+
+    Raises:
+        WeightsError: the file is no checkpoint or damaged, or holds more than tensors.
+    """
+    return read_file(path, None, "")
+
+
+def read_file(path: Path, wanted: Mapping[str, Tensor] | None, name: str) -> dict[str, Tensor]:
+    """The tensors of a file after every check; compared with those that are `wanted`, if any."""
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd pickles; they are read or refused here
-            tensors = read_tensors(file, path, network.state_dict(), name)
+            return read_tensors(file, path, wanted, name)
     except UNREADABLE as error:
         reason = printable(str(error).partition("\n")[0][:120]) or type(error).__name__
         raise WeightsError(
             f"{printable(path)} cannot be read as weights: it is damaged, or no checkpoint ({reason})."
         ) from error
-    network.load_state_dict(tensors, strict=False)  # keys were compared; OPTIONAL may be absent
 
 
-def read_tensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def read_tensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor] | None, name: str) -> dict[str, Tensor]:
     """The tensors of an open file under the network's keys, after every check."""
     start = file.read(8)
     file.seek(0)
     if start.startswith(b"PK"):
         check_archive(file, path)
         declared = unwrap(torch.load(file, map_location="meta", weights_only=True), path)
-    elif start.startswith(b"\x80"):
+    # Also the length of a safetensors header may begin with this byte, but a pickle's first eight are a huge number.
+    elif start.startswith(b"\x80") and int.from_bytes(start, "little") > MAX_INDEX:
         for _ in range(PICKLES):
             check_index(file, path)
         file.seek(0)
@@ -88,13 +103,14 @@ def read_tensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor], name:
     else:
         return read_safetensors(file, path, wanted, name)
     check_sizes(declared, file, path)
-    compare(declared, wanted, path, name)
+    if wanted is not None:
+        compare(declared, wanted, path, name)
     file.seek(0)
     tensors = unwrap(torch.load(file, map_location="cpu", weights_only=True), path)
-    return {key: convert(key, tensors[key], wanted[key], path) for key in tensors}
+    return {key: convert(key, tensor, wanted[key] if wanted else tensor, path) for key, tensor in tensors.items()}
 
 
-def read_safetensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def read_safetensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor] | None, name: str) -> dict[str, Tensor]:
     header = int.from_bytes(file.read(8), "little")
     if header > MAX_INDEX:
         raise WeightsError(
@@ -107,9 +123,10 @@ def read_safetensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor], n
             for key, part in slices.items()
         }
         stripped = strip_module(declared)
-        compare(stripped, wanted, path, name)
+        if wanted is not None:
+            compare(stripped, wanted, path, name)
         tensors = {key: opened.get_tensor(old) for key, old in zip(stripped, declared, strict=True)}
-    return {key: convert(key, tensors[key], wanted[key], path) for key in tensors}
+    return {key: convert(key, tensor, wanted[key] if wanted else tensor, path) for key, tensor in tensors.items()}
 
 
 def check_archive(file: BinaryIO, path: Path) -> None:
@@ -143,13 +160,13 @@ def check_index(file: BinaryIO, path: Path) -> None:
 
 
 def check_sizes(declared: Mapping[str, Tensor], file: BinaryIO, path: Path) -> None:
-    """No tensor's memory may be larger than the file that is to fill it."""
+    """No tensor's memory may be larger than the file that is to fill it, nor a tensor than its memory."""
     size = file.seek(0, 2)
     for key, tensor in declared.items():
-        if tensor.untyped_storage().nbytes() > size:
+        needed = max(tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size())
+        if needed > size:
             raise WeightsError(
-                f"{printable(path)} declares {tensor.untyped_storage().nbytes():,} bytes for {printable(key)}, "
-                f"but is {size:,} bytes long."
+                f"{printable(path)} declares {needed:,} bytes for {printable(key)}, but is {size:,} bytes long."
             )
 
 

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from extract.backbone import BACKBONES, AudioBackbone, Backbone, backbone_class
+from extract.backbone import AudioBackbone, Backbone, backbone_class, is_name, listed_names
 from extract.download import fetch, file_sha256, verify
+from extract.model_hub import PRETRAINED, HubModel
 from extract.published import WEIGHTS, Weights
 from extract.state_dict import WeightsError, load_into
 from stores.names import printable
 
 RANDOM = "random"
 RESIDUAL = 0.25  # gain of a random residual branch: fifty of them at 1 leave the range of half precision
+SCALES = ("weight", "gamma")  # last part of the names of the one-dimensional parameters that multiply
 NONE = "none"  # the choice of a backbone that has nothing to learn
 
 
@@ -62,7 +64,7 @@ def load_weights(
     Raises:
         WeightsError: there is no such choice, or the file cannot be had, read, or used for this network.
     """
-    names = weight_names(backbone.name, backbone.stream)
+    names = [PRETRAINED] if isinstance(backbone, HubModel) else weight_names(backbone.name, backbone.stream)
     if NONE in names:
         if choice not in (NONE, RANDOM):
             raise WeightsError(f"{backbone.name} learns nothing: it takes no weights, and not '{printable(choice)}'.")
@@ -71,6 +73,8 @@ def load_weights(
     if kind == RANDOM and (seed.isdecimal() or choice == RANDOM):
         fill_randomly(backbone, int(seed or 0))
         return LoadedWeights(choice, state_sha256(backbone), random=True)
+    if isinstance(backbone, HubModel):
+        return LoadedWeights(choice, backbone.load_weights(choice))
     if choice in names:
         path, digest = locate(WEIGHTS[backbone.name, backbone.stream, choice], backbone.name, report)
     else:
@@ -130,15 +134,14 @@ def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> di
     named: dict[str, str] = {}
     bare: list[str] = []
     for option in options:
-        name, equals, choice = option.partition("=")
-        if not equals or "/" in name:  # a path may have an equals sign
+        name, equals, choice = split_choice(option, backbones)
+        if not equals or ("/" in name and not is_name(name)):  # a path may have an equals sign
             bare.append(option)
-        elif name.partition(".")[0] not in BACKBONES:
+        elif not is_name(owner_of(name)):
             raise WeightsError(
-                f"--weights {printable(option)}: there is no backbone '{printable(name)}'. "
-                f"There are: {', '.join(sorted(BACKBONES))}."
+                f"--weights {printable(option)}: there is no backbone '{printable(name)}'. There are: {listed_names()}."
             )
-        elif (owner := name.partition(".")[0]) != name and name.removeprefix(f"{owner}.") not in (
+        elif (owner := owner_of(name)) != name and name.removeprefix(f"{owner}.") not in (
             streams := backbone_class(owner).streams
         ):
             raise WeightsError(f"--weights {printable(option)}: the streams of {owner} are {', '.join(streams)}.")
@@ -150,9 +153,26 @@ def parse_weight_choices(options: Sequence[str], backbones: Sequence[str]) -> di
             raise WeightsError(f"--weights {name}= says nothing: give a name, a path or 'random'.")
     if len(bare) > 1:
         raise WeightsError(f"--weights {printable(', '.join(bare))}: for which backbone? Say NAME=CHOICE.")
-    learning = [name for name in backbones if any(owner == name for owner, _, _ in WEIGHTS)]
+    learning = [name for name in backbones if ":" in name or any(owner == name for owner, _, _ in WEIGHTS)]
     whole = {name: named.get(name, *bare) for name in backbones if name in named or (bare and name in learning)}
     return named | whole
+
+
+def owner_of(name: str) -> str:
+    """The backbone in the name of one or of one of its streams.
+
+    >>> owner_of("i3d.flow"), owner_of("i3d"), owner_of("timm:resnet50.a1_in1k")
+    ('i3d', 'i3d', 'timm:resnet50.a1_in1k')
+    """
+    return name if ":" in name else name.partition(".")[0]
+
+
+def split_choice(option: str, backbones: Sequence[str]) -> tuple[str, str, str]:
+    """A choice in its parts: name, equals sign, rest; a name may have equals signs itself, as "hf:a=b/model"."""
+    for name in sorted(backbones, key=len, reverse=True):
+        if option.startswith(f"{name}="):
+            return name, "=", option.removeprefix(f"{name}=")
+    return option.partition("=")
 
 
 def fill_randomly(network: nn.Module, seed: int) -> None:
@@ -163,8 +183,11 @@ def fill_randomly(network: nn.Module, seed: int) -> None:
     with torch.no_grad():
         for prefix, module in network.named_modules():
             for key, tensor in module.named_parameters(prefix, recurse=False):
-                tensor.copy_(random_tensor(tensor, [seed, zlib.crc32(key.encode())]))
-            if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
+                if tensor.ndim < 2 and key.rpartition(".")[2] in SCALES:
+                    tensor.fill_(1)  # of a layer norm: zero would end the signal there
+                else:
+                    tensor.copy_(random_tensor(tensor, [seed, zlib.crc32(key.encode())]))
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.reset_parameters()  # and the running statistics
             if getattr(module, "block_final_bn", False):  # pytorchvideo's mark of a residual branch's last layer
                 module.weight.fill_(RESIDUAL)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from extract.state_dict import WeightsError, load_into
+from extract.state_dict import WeightsError, load_into, read_state
 from tests.memory import PEAK_MIB
 
 
@@ -335,3 +335,25 @@ def test_a_zip_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w", "w") as archive:
         archive.writestr("hello.txt", "hello")
     assert "not one that torch.save writes" in refusal(tmp_path / "w")
+
+
+def test_safetensors_whose_header_begins_like_a_pickle_are_read(tmp_path: Path) -> None:
+    """The length of the header is its first byte: 0x80 is also the first byte of a pickle."""
+    from safetensors.torch import save_file
+
+    for length in range(0, 300, 8):
+        path = tmp_path / f"{length}.safetensors"
+        save_file({"weight": torch.ones(1, 1), "bias": torch.ones(1)}, path, metadata={"note": "x" * length})
+        if path.read_bytes()[0] == 0x80:
+            break
+    assert path.read_bytes()[0] == 0x80
+    layer = torch.nn.Linear(1, 1)
+    load_into(layer, path, "a layer")
+    assert layer.weight.item() == layer.bias.item() == 1
+    assert read_state(path).keys() == {"weight", "bias"}
+
+
+def test_a_state_that_nothing_is_compared_with_declares_no_more_than_the_file_has(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="declares 4,000,000,000,000 bytes for weight"):
+        read_state(tmp_path / "w.pt")

@@ -197,6 +197,19 @@ def test_choices_speak_for_one_backbone_or_for_all_that_learn() -> None:
     assert parse_weight_choices(["/data/lr=0.1/w.pt"], ["i3d"]) == {"i3d": "/data/lr=0.1/w.pt"}
 
 
+def test_choices_of_weights_know_names_with_colons_slashes_and_equals_signs() -> None:
+    names = ["timm:resnet18.a1_in1k", "hf:MCG-NJU/videomae-base", "hf:/data/lr=0.1/model", "i3d"]
+    assert parse_weight_choices(["timm:resnet18.a1_in1k=a=b.pth", "hf:MCG-NJU/videomae-base=/x/y"], names) == {
+        "timm:resnet18.a1_in1k": "a=b.pth",
+        "hf:MCG-NJU/videomae-base": "/x/y",
+    }
+    assert parse_weight_choices(["hf:/data/lr=0.1/model=w.pth"], names) == {"hf:/data/lr=0.1/model": "w.pth"}
+    assert parse_weight_choices(["/data/lr=0.1/w.pth"], ["i3d"]) == {"i3d": "/data/lr=0.1/w.pth"}
+    assert parse_weight_choices(["random"], names) == dict.fromkeys(names, "random")
+    with pytest.raises(WeightsError, match="hf:other/model is not among --backbone i3d"):
+        parse_weight_choices(["hf:other/model=w.pth"], ["i3d"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -218,3 +231,11 @@ def test_random_features_stay_alive_in_half_precision() -> None:
     frames = torch.randint(0, 256, (1, 2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     (features,) = network(frames, frozenset({"frame"})).values()
     assert 0.01 < features.std() < 1000
+
+
+def test_scales_of_layer_norms_are_one_in_random_networks() -> None:
+    """Zero, as for other vectors, would end the signal there."""
+    layer = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    fill_randomly(layer, 0)
+    assert layer.state_dict()["1.weight"].tolist() == [1.0] * 4
+    assert layer.state_dict()["1.bias"].tolist() == [0.0] * 4
