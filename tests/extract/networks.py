@@ -51,9 +51,9 @@ def on_meta(name: str) -> Backbone:
 
 
 NARROW: dict[str, dict[str, object]] = {  # of the same depth as the published ones, a quarter as wide
-    **dict.fromkeys(("c2d_r50", "csn_r101", "i3d_r50", "r2plus1d_r50", "slow_r50"), {"stem_dim_out": 16}),
-    **dict.fromkeys(("slowfast_r50", "slowfast_r101"), {"stem_dim_outs": (16, 2)}),
-    **dict.fromkeys(("mvit_b_16x4", "mvit_b_32x3"), {"spatial_size": 64, "temporal_size": 4, "patch_embed_dim": 24}),
+    **{key: {"stem_dim_out": 16} for key in ("c2d_r50", "csn_r101", "i3d_r50", "r2plus1d_r50", "slow_r50")},
+    **{key: {"stem_dim_outs": (16, 2)} for key in ("slowfast_r50", "slowfast_r101")},
+    **{key: {"spatial_size": 64, "temporal_size": 4, "patch_embed_dim": 24} for key in ("mvit_b_16x4", "mvit_b_32x3")},
 }
 
 
