@@ -18,7 +18,7 @@ class Weights(PublishedFile):
     licence: str
     source: str  # the page that describes it
     package: str | None = None  # installed with it under this module's folder; then nothing is downloaded
-    note: str = ""  # what must be done with the file before it can be used
+    unusable: str = ""  # what is to be done, where nobody serves a file that can be read here
 
 
 I3D_COMMIT = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
@@ -155,7 +155,8 @@ WEIGHTS |= {
         size=None,
         licence="Apache-2.0",
         source=f"{SLOWFAST}/blob/main/MODEL_ZOO.md",
-        note="once SlowFast has converted it, TRAIN.CHECKPOINT_TYPE caffe2, to a checkpoint with model_state",
+        unusable="I3D_NLN_8x8_R50.pkl, which SlowFast's zoo serves, is in Caffe2's format, a pickle that may run code. "
+        "Convert it with SlowFast (TRAIN.CHECKPOINT_TYPE caffe2) to a checkpoint with model_state",
     ),
     ("nonlocal_r101", "rgb", "kinetics400"): Weights(
         filename="I3D_NLN_8x8_R101.pyth",
@@ -164,7 +165,7 @@ WEIGHTS |= {
         size=None,
         licence="Apache-2.0",
         source=f"{SLOWFAST}/blob/main/configs/Kinetics/I3D_NLN_8x8_R101.yaml",
-        note="once it is trained: nobody serves these weights, this is SlowFast's config",
+        unusable="nobody serves weights of nonlocal_r101. Train them with SlowFast (Kinetics/I3D_NLN_8x8_R101)",
     ),
 }
 

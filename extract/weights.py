@@ -92,7 +92,9 @@ def weight_names(backbone: str, stream: str) -> list[str]:
 
 def locate(weights: Weights, backbone: str, report: Callable[[str], None] | None = None) -> tuple[Path, str]:
     """Where the file lies, in its package or in the cache, downloaded if need be; and its sha256, verified."""
-    instead = f"give --weights {backbone}=PATH" + (f", {weights.note}" if weights.note else "")
+    instead = f"give --weights {backbone}=PATH"
+    if weights.unusable:
+        raise WeightsError(f"{weights.unusable}, and {instead}.")
     if weights.package is None:
         return fetch(weights, instead=instead, report=report)
     try:

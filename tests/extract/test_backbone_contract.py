@@ -63,26 +63,25 @@ def test_rows_have_the_declared_shapes_at_the_published_size(published: Backbone
     frames = full_size(published)
     rows = published(frames, frozenset(published.row_shapes))
     assert {level: tuple(x.shape) for level, x in rows.items()} == expected_shapes(published, frames)
-    for level, shape in expected_shapes(published, frames).items():
-        assert {key: tuple(x.shape) for key, x in published(frames, frozenset({level})).items()} == {level: shape}
-
-
-@torch.inference_mode()
-def test_classes_are_those_of_its_list(published: Backbone) -> None:
-    if published.class_list is None:
-        pytest.skip(f"{published.name} has no classifier")
-    logits = published.classify(full_size(published))
-    assert logits.shape == (2, len(class_names(published.class_list)))
 
 
 def test_every_layer_is_in_evaluation_mode(published: Backbone) -> None:
     assert not [name for name, module in published.named_modules() if module.training]
 
 
-def test_a_clip_gives_the_same_rows_in_any_batch(case: Case) -> None:
-    alone = case.network(case.frames[1:], case.levels)
+def test_a_clip_gives_the_same_rows_in_any_batch_and_beside_any_level(case: Case) -> None:
     for level in case.levels:
+        alone = case.network(case.frames[1:], frozenset({level}))
+        assert set(alone) == {level}
         torch.testing.assert_close(alone[level][0], case.rows[level][1], rtol=1e-9, atol=1e-9)
+
+
+def test_classes_are_those_of_its_list(case: Case) -> None:
+    if case.network.class_list is None:
+        pytest.skip(f"{case.network.name} has no classifier")
+    logits = case.network.classify(case.frames)
+    assert logits.shape == (2, len(class_names(case.network.class_list)))
+    torch.testing.assert_close(case.network.classify(case.frames[1:])[0], logits[1], rtol=1e-9, atol=1e-9)
 
 
 def test_rows_show_what_the_clip_shows(case: Case) -> None:

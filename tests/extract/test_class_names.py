@@ -55,3 +55,19 @@ def test_top_classes_are_the_likeliest_with_their_probabilities() -> None:
 def test_unknown_list_names_the_known_ones() -> None:
     with pytest.raises(BackboneError, match=r"no class list 'coco'. There are: imagenet1000, kinetics400"):
         class_names("coco")
+
+
+def test_kinetics_classes_have_the_numbers_that_pytorchvideo_publishes() -> None:
+    """Out of kinetics_classnames.json, which the hub's own examples use."""
+    numbers = {
+        "abseiling": 0,
+        "high jump": 151,
+        "massaging person's head": 196,
+        "passing American football (in game)": 208,
+        "petting animal (not cat)": 212,
+        "sharpening knives": 290,
+        "skiing (not slalom or crosscountry)": 308,
+        "zumba": 399,
+    }
+    names = class_names("kinetics400")
+    assert {name: names.index(name) for name in numbers} == numbers

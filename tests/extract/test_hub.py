@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from extract.backbone import BackboneError
 from extract.hub import HubBackbone, pytorchvideo
+from extract.plan import ExtractOptions, make_plan
 from extract.slowfast import slow_frames
 from stores.spec import Granularity
 from tests.extract.networks import narrow, noise, randomised
@@ -174,3 +175,34 @@ def test_without_a_torchvision_that_works_pytorchvideo_is_imported_and_no_stand_
 def test_a_torchvision_that_is_there_is_the_one_used(tmp_path: Path) -> None:
     folder = package(tmp_path, "", "class RoIAlign: pass")
     assert imported(folder) == "['torchvision', 'torchvision.ops'] torchvision.ops"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "window", "message"),
+    [
+        ("slowfast_r50", CLIP, 30, "--window 30 of slowfast_r50 must be a multiple of 4 frames."),
+        ("c2d_r50", Granularity.SCENE, 7, "--window 7 of c2d_r50 must be a multiple of 2 frames."),
+        (
+            "mvit_b_16x4",
+            Granularity.SCENE,  # which has 12 frames, unless told otherwise
+            None,
+            (
+                "mvit_b_16x4 takes clips of 16 frames, for which its positions were learned, not of 12: "
+                "give --window mvit_b_16x4=16."
+            ),
+        ),
+    ],
+)
+def test_windows_that_a_network_does_not_take_are_refused_in_one_line(
+    name: str, level: Granularity, window: int | None, message: str
+) -> None:
+    given = {} if window is None else {name: window}
+    asked = ExtractOptions((name,), levels=(level,), weights={name: "random"}, window=given, device="cpu")
+    with pytest.raises(BackboneError) as caught:
+        make_plan(asked)
+    assert str(caught.value) == message
+
+
+def test_another_window_is_taken_where_the_network_allows_it() -> None:
+    asked = ExtractOptions(("x3d_xs",), levels=(CLIP,), weights={"x3d_xs": "random"}, window={"": 9}, device="cpu")
+    assert make_plan(asked).specs["x3d_xs.rgb.clip"].window == 9

@@ -148,28 +148,3 @@ def test_what_cannot_be_is_one_line(names: tuple[str, ...], given: dict[str, int
     with pytest.raises(BackboneError) as caught:
         make_plan(options(*names, last_stride=given))
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("name", "window", "message"),
-    [
-        ("slowfast_r50", 30, "--window 30 of slowfast_r50 must be a multiple of 4 frames."),
-        ("slow_r50", 12, ""),
-        (
-            "mvit_b_16x4",
-            12,
-            (
-                "mvit_b_16x4 takes clips of 16 frames, for which its positions were learned, not of 12: "
-                "give --window mvit_b_16x4=16."
-            ),
-        ),
-    ],
-)
-def test_windows_that_a_network_does_not_take_are_refused(name: str, window: int, message: str) -> None:
-    clip = backbone_class(name).clip  # type: ignore[union-attr]
-    if not message:
-        clip.check_window(name, window)
-        return
-    with pytest.raises(BackboneError) as caught:
-        clip.check_window(name, window)
-    assert str(caught.value) == message

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extract.nonlocal_resnet import NonlocalR50
-from extract.weights import load_weights, weight_names
+from extract.state_dict import WeightsError
+from extract.weights import build_backbone, load_weights
 from stores.spec import Granularity
 from tests.extract.networks import noise, on_meta, randomised
 
@@ -97,11 +98,18 @@ def test_a_checkpoint_of_slowfast_loads_unchanged(network: NonlocalR50, tmp_path
         assert torch.equal(value, state[key]), key
 
 
-def test_bare_weights_say_what_to_do_with_the_published_file() -> None:
-    from extract.published import WEIGHTS
-    from extract.state_dict import WeightsError
-    from extract.weights import locate
-
-    assert weight_names("nonlocal_r50", "rgb") == ["kinetics400"]
-    with pytest.raises(WeightsError, match=r"--weights nonlocal_r50=PATH, once SlowFast has converted it"):
-        locate(WEIGHTS["nonlocal_r50", "rgb", "kinetics400"], "nonlocal_r50")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "nonlocal_r50",
+            "Convert it with SlowFast (TRAIN.CHECKPOINT_TYPE caffe2) to a checkpoint with model_state,",
+        ),
+        ("nonlocal_r101", "nobody serves weights of nonlocal_r101."),
+    ],
+)
+def test_without_a_file_the_message_says_where_one_comes_from(name: str, message: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        build_backbone(name)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(f" and give --weights {name}=PATH.")
