@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from extract.extractors import NamedRows, Network, SoundRows, VideoRows
+from extract.flow import cancel_flow
 from extract.flow_rows import FlowRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
@@ -118,9 +119,12 @@ def extract_videos(
         for sets, videos in groups.items():
             part = plan.only(sets)
             run = Run(part, videos, writer, observer, summary, preview)
-            with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
-                for event in pool:
-                    run.take(event)
+            try:
+                with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
+                    for event in pool:
+                        run.take(event)
+            finally:
+                cancel_flow()
     count(inputs, out, plan, summary)
     return summary
 
