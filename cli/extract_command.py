@@ -68,7 +68,7 @@ def extract(
     flow: Annotated[
         str | None, typer.Option(help="dis, tvl1, raft=PATH or raft_small=PATH.", show_default="dis")
     ] = None,
-    save_flow: Annotated[Path | None, typer.Option(help="Folder to write flow to as pictures, too.")] = None,
+    save_flow: Annotated[Path | None, typer.Option(help="Folder for the flow of this run as pictures, too.")] = None,
     scene_detector: Annotated[
         str | None, typer.Option(help="intensity, scenedetect or transnetv2.", show_default="intensity")
     ] = None,
@@ -129,7 +129,7 @@ def extract(
         "decoder": decoder,
         "streams": split(stream),
         "flow": flow,
-        "save_flow": save_flow,
+        "save_flow": None if dry_run else save_flow,
     }
 
     from extract.inputs import enumerate_videos

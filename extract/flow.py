@@ -130,6 +130,13 @@ def flow_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(flow_threads(), thread_name_prefix="flow")
 
 
+def cancel_flow() -> None:
+    """Let nothing that waits for the threads begin any more: nobody will take it."""
+    if flow_pool.cache_info().currsize:
+        flow_pool().shutdown(wait=False, cancel_futures=True)
+        flow_pool.cache_clear()
+
+
 def opencv(option: str) -> ModuleType:
     """The module cv2, or an error that says which extra has it."""
     try:
@@ -139,8 +146,7 @@ def opencv(option: str) -> ModuleType:
             f"{option} cannot be used: {error}. Install opencv-python-headless, which is in the extra 'flow': "
             "pip install 'vl[flow]'."
         ) from error
-    # One thread a call: DIS divides a frame into as many stripes as OpenCV has threads, and its result hangs on that.
-    module.setNumThreads(1)
+    module.setNumThreads(1)  # a call: there are as many calls at once as processors
     return module
 
 

@@ -27,7 +27,6 @@ class FlowFolder:
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.settings = dict(settings)
-        disk.ensure_directory(path.absolute())
 
     def start(self, video: str, fps: float | None) -> FlowImages:
         """For the flow of one video."""
@@ -44,6 +43,7 @@ class FlowImages:
         self.count = 0
         disk.remove_tree(self.part)
         with disk.reporting(self.part):
+            disk.ensure_directory(folder.absolute())
             disk.make_directory(self.part)
 
     def write(self, flow: Tensor) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from extract.colour import to_rgb
 from extract.decode import Reason
 from extract.extractors import NamedRows, Network, SoundRows, VideoRows
+from extract.flow import cancel_flow
 from extract.flow_rows import FlowRows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
@@ -133,9 +134,12 @@ def extract_videos(
         for sets, videos in groups.items():
             part = plan.only(sets)
             run = Run(part, videos, writer, observer, summary, preview, missing_audio)
-            with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
-                for event in pool:
-                    run.take(event)
+            try:
+                with DecodePool(videos, part.decode, workers=workers, limits=limits or Limits()) as pool:
+                    for event in pool:
+                        run.take(event)
+            finally:
+                cancel_flow()
     count(inputs, out, plan, summary)
     return summary
 

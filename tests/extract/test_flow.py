@@ -19,12 +19,15 @@ from torch import Tensor
 
 from extract import flow
 from extract.backbone import BackboneError
+from extract.extractors import Network
 from extract.flow import OpenCvFlow, PairMotion, flow_method, quantised, whole_flow
 from extract.flow_images import folder_name
+from extract.flow_rows import FlowRows
 from extract.i3d import InceptionI3d
 from extract.inputs import enumerate_videos
 from extract.pipeline import Observer, Summary, extract_videos
 from extract.plan import ExtractOptions, make_plan
+from extract.preview import Preview
 from extract.transform import resize_short
 from extract.views import Views
 from heads.mlad import Mlad
@@ -116,6 +119,16 @@ def test_pieces_and_threads_change_no_bit(piece: int, monkeypatch: pytest.Monkey
     whole = torch.cat([*found, *motion.finish()]).numpy()
     flow.flow_pool.cache_clear()
     np.testing.assert_array_equal(whole, quantised(np.stack([*expected, expected[-1]])))
+
+
+def test_opencv_starts_no_threads_of_its_own() -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(4)
+        flow_method("dis", DIS)
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
 
 
 def greys(frames: Tensor) -> list[NDArray[np.uint8]]:
@@ -345,6 +358,37 @@ def test_flow_is_saved_as_pictures_in_the_fields_layout(tmp_path: Path, small_i3
         picture = cv2.imread(str(folder / f"flow_{axis}_00005.png"), cv2.IMREAD_UNCHANGED)
         assert picture.shape == (34, 34)
         assert abs(np.median(picture) * (40 / 255) - 20 - moved * 34 / 48) <= 0.25
+
+
+def test_at_the_videos_own_rate_rows_have_the_seconds_of_the_frames(small_i3d: None) -> None:
+    network = make_plan(two_streams(dense="windowed", window={"": 8}, stride={"": 8})).networks[1]
+    rows = FlowRows(dataclasses.replace(network, fps=None), "v.mp4")
+    ends = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.2, 20))
+    times = np.stack([np.append(0, ends[:-1]), ends], axis=1)
+    frames = moving([(1, 0)] * 19, size=40)
+    given = [part for k in range(0, 20, 5) for part in rows.push(frames[k : k + 5], times[k : k + 5])]
+    found = np.concatenate([part.times for _, part in [*given, *rows.finish()]])
+    np.testing.assert_allclose(found, [(0, ends[7]), (ends[7], ends[15]), (ends[15], ends[19])])
+
+
+def test_show_pred_looks_at_the_flow_that_is_extracted(small_i3d: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make_plan(two_streams(window={"": 8}, dense="windowed")).networks[1]
+    seen: list[Tensor] = []
+
+    def classify(_: Network, frames: Tensor) -> Tensor:
+        seen.append(frames)
+        return torch.zeros(1, 400)
+
+    monkeypatch.setattr(Network, "classify", classify)
+    frames = moving([(2, 1)] * 9, size=48)
+    preview = Preview(1)
+    preview.start("v.mp4", 10 / 24, [network])
+    edges = np.arange(11) / 24
+    assert not list(preview.take("v.mp4", 24.0, frames, np.stack([edges[:-1], edges[1:]], axis=1)))
+    ((shown, _),) = preview.finish("v.mp4")
+    assert shown.shown_name == "i3d (flow)"
+    expected = whole_flow(OpenCvFlow("dis"), torch.cat([frames, frames[-1:].expand(54, -1, -1, -1)]), 34)[:, 1:33, 1:33]
+    assert torch.equal(seen[0][0], expected)
 
 
 @pytest.mark.parametrize(
