@@ -140,9 +140,9 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     for name in classes:
         if not chosen[name]:
             continue
+        whitening = chosen_whitening(classes[name], pick(options.pca, name), chosen[name], device)
         backbone, loaded = build_backbone(name, options.weights.get(name), device=device, report=report)
         made = provenance_of(options, device, loaded)
-        whitening = chosen_whitening(backbone, pick(options.pca, name), chosen[name], device)
         if isinstance(backbone, AudioBackbone):
             sounds.append(plan_sound(backbone, loaded, options, device, whitening))
             provenance[sounds[-1].set_name] = made
