@@ -196,11 +196,11 @@ class AudioBackbone(nn.Module, ABC):
 
 def backbone_class(name: str) -> type[Backbone | AudioBackbone]:
     """The class that `name` stands for; the error lists all names."""
-    family, colon, model = name.partition(":")
-    if colon and family in FAMILIES:
-        return family_class(family, model)
-    if name not in BACKBONES:
+    if not is_name(name):
         raise BackboneError(f"there is no backbone '{printable(name)}'. There are: {listed_names()}.")
+    if name not in BACKBONES:
+        family, _, model = name.partition(":")
+        return family_class(family, model)
     found: type[Backbone | AudioBackbone] = imported(BACKBONES[name])
     return found
 

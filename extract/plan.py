@@ -174,10 +174,10 @@ def make_plan(options: ExtractOptions, report: Callable[[str], None] | None = No
     provenance: dict[str, Mapping[str, str]] = {}
     each = [(name, stream) for name, of_one in streams.items() if chosen[name] for stream in of_one]
     for name, stream in each:
+        whitening = chosen_whitening(classes[name], pick(options.pca, name), chosen[name], device)
         choice = options.weights.get(f"{name}.{stream}", options.weights.get(name))
         backbone, loaded = build_backbone(name, choice, stream=stream, device=device, report=report)
         made = provenance_of(options, device, loaded)
-        whitening = chosen_whitening(backbone, pick(options.pca, name), chosen[name], device)
         if isinstance(backbone, AudioBackbone):
             sounds.append(plan_sound(backbone, loaded, options, device, whitening))
             provenance[sounds[-1].set_name] = made

@@ -90,7 +90,7 @@ def check_pca(pca: Mapping[str, str], classes: Mapping[str, type[Backbone | Audi
 
 
 def chosen_whitening(
-    backbone: Backbone | AudioBackbone, choice: str | None, levels: Sequence[Granularity], device: torch.device
+    backbone: type[Backbone | AudioBackbone], choice: str | None, levels: Sequence[Granularity], device: torch.device
 ) -> Whitening | None:
     """The PCA that was chosen for a backbone, if any."""
     if choice is None or backbone.pca_features is None:

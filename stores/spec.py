@@ -81,6 +81,8 @@ class FeatureSpec:
             raise StoreError(f"a row needs a shape of positive sizes, not {self.row_shape}.")
         if self.view and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", self.view):
             raise StoreError(f"a view is clips x crops, as 4x3, not '{printable(self.view)}'.")
+        if self.fps is not None:  # 15 and 15.0 are one rate, and must have one fingerprint
+            object.__setattr__(self, "fps", float(self.fps))
         if self.speed < 1:
             raise StoreError(f"a speed is every 1st, 2nd, .. frame, not {self.speed}.")
 

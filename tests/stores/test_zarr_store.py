@@ -483,6 +483,12 @@ def test_what_is_no_store_is_named_for_what_it_is(tmp_path: Path) -> None:
         assert caught.value.exit_code == 2
 
 
+def test_a_rate_is_one_number_however_it_was_written() -> None:
+    whole, point = (FeatureSpec(Granularity.CLIP, (4,), fps=fps) for fps in (15, 15.0))
+    assert whole.fingerprint == point.fingerprint
+    assert FeatureSpec.from_dict({**whole.to_dict(), "fps": 15}).fingerprint == whole.fingerprint
+
+
 def test_the_same_rows_in_another_granularity_are_another_fingerprint() -> None:
     other = FeatureSpec(**{**CLIP.__dict__, "granularity": Granularity.FRAME})
     assert other.fingerprint != CLIP.fingerprint
