@@ -195,6 +195,17 @@ def test_show_pred_names_classes(folder: Path, tmp_path: Path) -> None:
     assert all(line.count(",") >= 4 for line in shown)
 
 
+def test_a_clip_network_names_classes_and_gives_maps_of_twice_the_size(folder: Path, tmp_path: Path) -> None:
+    words = ("--backbone", "x3d_xs", "--weights", "random", "--level", "clip,map", "--last-stride", "x3d_xs=1")
+    done = vl("extract", *words, "--show-pred", folder / "0.mp4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (shown,) = [line for line in done.stderr.splitlines() if "looks to x3d_xs like" in line]
+    assert shown.count(",") >= 4
+    rows = open_store(tmp_path / "store.zarr")["x3d_xs.rgb.map"]
+    assert rows.spec.settings == {"last_stride": 1}
+    assert rows.read("0.mp4").features.shape == (2, 10, 10, 432)  # 0.8 s at 2.5 frames a second
+
+
 def test_weights_that_cannot_be_had_end_in_one_helpful_line(folder: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     done = vl("extract", "--backbone", "i3d", folder, cwd=tmp_path)
@@ -232,6 +243,8 @@ def test_weights_that_cannot_be_had_end_in_one_helpful_line(folder: Path, tmp_pa
             "--nonsense",
         ),
         (("videos", "--labels", "none.csv"), "none.csv"),
+        (("videos", "--last-stride", "1"), "efficientnet_lite0 has no residual last stage"),
+        (("videos", "--last-stride", "x3d_s=1"), "x3d_s"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_exit_2(

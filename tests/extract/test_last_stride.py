@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from extract.backbone import BACKBONES, Backbone, BackboneError, backbone_class
 from extract.hub import HubBackbone, pytorchvideo
@@ -37,6 +38,7 @@ def test_residual_networks_have_it() -> None:
 def test_maps_are_twice_as_high_and_wide_from_the_same_tensors(name: str) -> None:
     network = on_meta(name)
     before = {key: value.shape for key, value in network.state_dict().items()}
+    strided = strided_layers(network)
     height, width, channels = network.row_shapes[MAP]
     network.unstride_last_stage()
     assert network.row_shapes[MAP] == (2 * height, 2 * width, channels)
@@ -46,6 +48,16 @@ def test_maps_are_twice_as_high_and_wide_from_the_same_tensors(name: str) -> Non
     rows = network(frames, frozenset(network.row_shapes))
     assert {level: tuple(x.shape) for level, x in rows.items()} == expected_shapes(network, frames)
     assert network.settings() == {"last_stride": 1}
+    assert network.last_stage is not None
+    changed = [layer for layer in strided if layer not in strided_layers(network)]
+    assert changed == [layer for layer in strided if layer.startswith(network.last_stage)]
+    assert strided[-1] in changed, "it is not the last stage"
+
+
+def strided_layers(network: Backbone) -> list[str]:
+    """Names of the convolutions with a spatial stride, in order."""
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Conv3d)]
+    return [name for name, layer in layers if layer.stride[-1] > 1]
 
 
 DETECTION: dict[str, dict[str, Any]] = {  # strides and dilations as pytorchvideo's own builders of detection networks
