@@ -1,38 +1,31 @@
 """What may have made two feature sets differ, each guess with the evidence it rests on.
 
 Three degrees: "shown" where the rows themselves prove it, "likely" where the specs say so or rows and times agree with
-nothing else, "consistent with" where the statistics are as that defect makes them, which others might, too. From
-features alone nobody can tell swapped colours from pixels that were scaled otherwise.
+nothing else, "consistent with" where the statistics are as that defect makes them (`stores.symptoms`), which others
+might, too. From features alone nobody can tell swapped colours from pixels that were scaled otherwise.
 
-The statistics of "consistent with" were measured on 19 real clips of 3 to 12 rows with EfficientNet-Lite0: a change of
-colours or of scale moves the mean row of a video almost as much as each single row (median of the ratio 0.92 for BGR,
-1.06 for unscaled mean and sd), another crop or resize much less (0.56 to 0.64), as it averages out; pixels of 0 to 255
-leave cosines of 0.10 to 0.55 and mean rows that no longer correlate.
-
-Shape letters: N, M rows of the two sets, P pairs of rows, D values of a row.
+Shape letters: P pairs of rows, D values of a row.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stores.alignment import Pairs, cosines, pair_rows, spacing, tolerance
-from stores.spec import FeatureSet
+from stores.alignment import cosines, spacing, tolerance
+from stores.evidence import CONSISTENT, LIKELY, SHOWN, Cause, Evidence
+from stores.symptoms import from_statistics
 from stores.untrimmed import untrimmed_evidence
 
-SHOWN, LIKELY, CONSISTENT = "shown", "likely", "consistent with"
 RATES = (25.0, 30.0, 24.0, 50.0, 60.0)  # frames a second between which videos are confused
 MOST_SHIFT = 64  # rows
 MUCH_CLOSER = 0.25  # a shift explains the difference if it leaves less than this share of it
 LESS_DRIFT = 0.6  # another scale of time does if it leaves less than this: its frames lie between those of A
-SYSTEMATIC = 0.8  # of the shift of the mean row by that of single rows
-UNRELATED = 0.6  # mean cosine below which nothing but unscaled pixels or another network is left
-NEAR = 0.995  # mean cosine above which decoders, filters and precision are enough
+MOST = 0.75  # of the videos must agree on a shift or a drift
 FIELDS = {  # of a spec -> what differs, as the field calls it
     "backbone": "another backbone",
     "stream": "another stream",
@@ -50,71 +43,6 @@ FIELDS = {  # of a spec -> what differs, as the field calls it
     "normalise": "another normalisation of the pixels",
     "settings": "other settings of the backbone",
 }
-
-
-class Cause(NamedTuple):
-    """One guess."""
-
-    name: str
-    certainty: str  # shown, likely or consistent with
-    evidence: str
-
-
-class Video(Protocol):
-    """What is known of each video (`stores.difference.VideoDifference`)."""
-
-    @property
-    def equal(self) -> bool: ...
-    @property
-    def rates(self) -> tuple[float, float]: ...
-    @property
-    def stretch(self) -> float: ...
-
-
-class Sample(NamedTuple):
-    """The first rows of one video; none where they cannot be compared."""
-
-    video: str
-    a: NDArray[np.float32]  # (N, D)
-    b: NDArray[np.float32]  # (M, D)
-    a_times: NDArray[np.float64]  # of all rows
-    b_times: NDArray[np.float64]
-    duration: float | None  # seconds of the video
-
-    def paired(self, pairs: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(P, D) each, of those pairs whose rows are in the sample."""
-        inside = (pairs.a < len(self.a)) & (pairs.b < len(self.b))
-        return self.a[pairs.a[inside]], self.b[pairs.b[inside]]
-
-    def aligned(self, scale: float = 1.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(P, D) each: rows of the same seconds, with B's seconds multiplied by `scale`."""
-        return self.paired(pair_rows(self.a_times, self.b_times * scale))
-
-    def cosine(self, scale: float = 1.0) -> float:
-        """Mean over the rows of the same seconds; nan where there are fewer than 4."""
-        a, b = self.aligned(scale)
-        return float(cosines(a, b).mean()) if len(a) >= 4 else float("nan")
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Two sets, the cosine of every pair of rows, and a few videos that differ most."""
-
-    a: FeatureSet
-    b: FeatureSet
-    cosines: NDArray[np.float64]  # (P,)
-    samples: tuple[Sample, ...]
-    videos: tuple[Video, ...]
-
-    @property
-    def fields(self) -> dict[str, tuple[Any, Any]]:
-        """Fields of the specs that differ, by name."""
-        mine, theirs = self.a.spec.to_dict(), self.b.spec.to_dict()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name] and name != "weights"}
-
-    def recorded(self, name: str) -> bool:
-        """Whether both specs say what `name` is."""
-        return all(getattr(part.spec, name) not in (None, "") for part in (self.a, self.b))
 
 
 def guess(found: Evidence) -> list[Cause]:
@@ -199,23 +127,23 @@ def scaled(found: Evidence) -> Iterator[Cause]:
 
 def shifted(found: Evidence) -> Iterator[Cause]:
     """B's rows are those of A some rows later or earlier, in every video alike."""
-    shifts = []
+    shifts, looked = [], 0
     for sample in found.samples:
         a, b = sample.aligned()
         before = float(cosines(a, b).mean()) if len(a) else 1.0
         tries = {k: _shifted_cosine(a, b, k) for k in range(-MOST_SHIFT, MOST_SHIFT + 1) if k and len(a) - abs(k) >= 4}
         if not tries or before > 1 - 1e-6:
             continue
+        looked += 1
         best = max(tries, key=lambda k: tries[k])
         if 1 - tries[best] < MUCH_CLOSER * (1 - before):
             shifts.append((best, before, tries[best], spacing(sample.a_times)))
-        else:
-            return
-    if shifts and len({shift[0] for shift in shifts}) == 1:
-        k, before, after, step = shifts[0]
-        evidence = (
-            f"B {abs(k)} rows {'later' if k > 0 else 'earlier'} is A: mean cosine {after:.4f}, unshifted {before:.4f}"
-        )
+    usual = Counter(shift[0] for shift in shifts).most_common(1)
+    if usual and usual[0][1] >= MOST * looked:
+        k, before, after, step = next(shift for shift in shifts if shift[0] == usual[0][0])
+        agree = f"in {usual[0][1]} of {looked} videos"
+        closer = f"mean cosine {after:.4f}, unshifted {before:.4f}"
+        evidence = f"{agree} B {abs(k)} rows {'later' if k > 0 else 'earlier'} is A ({closer})"
         yield Cause(f"shifted by {k:+d} rows ({k * step:+.3f} s)", SHOWN if after > 0.999 else LIKELY, evidence)
 
 
@@ -246,7 +174,8 @@ def frame_rate(found: Evidence) -> Iterator[Cause]:
     scale = named[1] / named[0]
     better = [(sample.cosine(), sample.cosine(scale)) for sample in found.samples]
     better = [(before, after) for before, after in better if np.isfinite(before) and np.isfinite(after)]
-    if not better or any(1 - after > LESS_DRIFT * (1 - before) for before, after in better):
+    gained = sum(1 - after <= LESS_DRIFT * (1 - before) for before, after in better)
+    if not better or gained < MOST * len(better):
         return
     before, after = (float(np.mean(column)) for column in zip(*better, strict=True))
     evidence = (
@@ -280,58 +209,3 @@ def untrimmed(found: Evidence) -> Iterator[Cause]:
 LOOKS: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
     row_shape, rounding, columns, scaled, untrimmed, shifted, frame_rate
 )  # fmt: skip
-
-
-def from_statistics(found: Evidence) -> Iterator[Cause]:
-    """What the rows look like, where nothing in them proves a cause; the order is that of the evidence."""
-    mean, low, high = (float(value) for value in (found.cosines.mean(), found.cosines.min(), found.cosines.max()))
-    if mean > 1 - 1e-9:
-        return
-    share = systematic(found.samples)
-    seen = f"mean cosine {mean:.4f} ({low:.4f} to {high:.4f})"
-    moved = f"the mean row moved {share:.2f} times as much as single rows" if np.isfinite(share) else ""
-    made = {
-        key: (found.a.provenance.get(key), found.b.provenance.get(key))
-        for key in ("decoder", "precision", "device", "torch", "flow")
-        if found.a.provenance.get(key) != found.b.provenance.get(key)
-    }
-    if mean > NEAR:
-        told = "; ".join(f"{key} {old} against {new}" for key, (old, new) in made.items()) or "no provenance differs"
-        yield Cause("another decoder, resizing filter, device or precision", CONSISTENT, f"{seen}; {told}")
-        return
-    same_network = all(found.recorded(name) and name not in found.fields for name in ("backbone", "weights_sha256"))
-    unscaled = Cause("missing normalisation (pixels of 0 to 255)", CONSISTENT, f"{seen}, far from 1 in every row")
-    other = Cause("another stream, backbone or weights", CONSISTENT, f"{seen}, far from 1 in every row")
-    if mean < UNRELATED:
-        yield from (unscaled, other) if same_network else (other, unscaled)
-        return
-    # What both specs give as equal is no cause unless a spec says what was not done: it comes last.
-    normalise = "normalise" not in found.fields and found.recorded("normalise")
-    crop = all(found.recorded(name) and name not in found.fields for name in ("resize", "crop"))
-    grey = (
-        f"; {int((found.cosines > 0.9999).sum())} rows do not differ, as grey pictures would not"
-        if high > 0.9999
-        else ""
-    )
-    bgr = Cause("BGR instead of RGB", CONSISTENT, f"{seen}; {moved}{grey}")
-    scale = Cause("missing normalisation", CONSISTENT, f"{seen}; {moved}")
-    place = Cause("another crop or resize", CONSISTENT, f"{seen}; {moved}, as what averages out does")
-    colours = [bgr] if grey else [bgr, scale] if normalise else [scale, bgr]
-    if share >= SYSTEMATIC:
-        yield from colours if crop else [*colours, place]
-    else:
-        yield from colours if crop else [place, *colours]
-
-
-def systematic(samples: tuple[Sample, ...]) -> float:
-    """How far the mean row of a video moved, by how far its single rows did (1 - correlation by 1 - cosine); median."""
-    found = []
-    for sample in samples:
-        a, b = sample.aligned()
-        if len(a) < 3 or a.shape[1] < 3:
-            continue
-        apart = 1 - cosines(a, b).mean()
-        centred = [x.mean(0) - x.mean() for x in (a, b)]
-        if apart > 1e-6:
-            found.append((1 - float(cosines(centred[0][None], centred[1][None])[0])) / apart)
-    return float(np.median(found)) if found else float("nan")

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores.alignment import Pairs, blocks, cosines, pair_video, spacing, tolerance, values
-from stores.causes import Cause, Evidence, Sample, guess
+from stores.causes import guess
 from stores.errors import StoreError
+from stores.evidence import Cause, Evidence, Sample
 from stores.names import printable
 from stores.spec import FeatureSet, FeatureStore
 
 TIME_TOLERANCE = 1e-6  # seconds
-SAMPLES = 3  # videos that causes are looked for in: those that differ most
-SAMPLE_BYTES = 64 << 20  # of each of them, of one set
+SAMPLES = 12  # videos that causes are looked for in: those that differ most
+SAMPLE_BYTES = 16 << 20  # of each of them, of one set
 
 
 @dataclass(frozen=True)
