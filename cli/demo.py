@@ -22,9 +22,10 @@ from typing import Any
 from cli.output import print_line
 from cli.progress import ExtractionProgress
 from cli.train_command import Choice, start
+from extract.extract_options import ExtractOptions
 from extract.inputs import enumerate_videos
 from extract.pipeline import extract_videos
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.synthetic import generate
 from extract.workers import default_workers
 from heads.checkpoint import load_run, read_json

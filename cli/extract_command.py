@@ -132,9 +132,10 @@ def extract(
         "save_flow": None if dry_run else save_flow,
     }
 
+    from extract.extract_options import ExtractOptions
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
-    from extract.plan import ExtractOptions, make_plan
+    from extract.plan import make_plan
     from extract.scenes import SceneCutting
     from extract.view_options import parse_views
     from extract.weights import parse_weight_choices

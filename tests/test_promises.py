@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from extract.plan import ExtractOptions, make_plan
+from extract.extract_options import ExtractOptions
+from extract.plan import make_plan
 from extract.synthetic import generate
 from extract.transform import resize_and_crop
 from heads.checkpoint import load_run

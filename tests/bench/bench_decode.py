@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, extract_videos
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.views import Views
 from extract.workers import DecodePlan, DecodePool, Frames
 from tests.bench.table import line

@@ -12,10 +12,11 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from extract.colour import BOUND, to_rgb
+from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, extract_videos
 from extract.pixels import Matrix, PixelFormat
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.views import Views
 from extract.workers import DecodePlan, DecodePool, Failed, Frames
 from stores import open_store

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from extract import flow
 from extract.backbone import BackboneError
+from extract.extract_options import ExtractOptions
 from extract.extractors import Network
 from extract.flow import OpenCvFlow, PairMotion, flow_method, quantised, whole_flow
 from extract.flow_images import folder_name
@@ -26,7 +27,7 @@ from extract.flow_rows import FlowRows
 from extract.i3d import InceptionI3d
 from extract.inputs import enumerate_videos
 from extract.pipeline import Observer, Summary, extract_videos
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.preview import Preview
 from extract.transform import resize_short
 from extract.views import Views

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from extract.backbone import Backbone, BackboneError, backbone_class
+from extract.extract_options import ExtractOptions
 from extract.hf_models import preprocessing
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.state_dict import WeightsError
 from extract.weights import build_backbone
 from stores.spec import Granularity

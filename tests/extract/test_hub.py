@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from extract.backbone import BackboneError
+from extract.extract_options import ExtractOptions
 from extract.hub import HubBackbone, pytorchvideo
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.slowfast import slow_frames
 from stores.spec import Granularity
 from tests.extract.networks import narrow, noise, randomised

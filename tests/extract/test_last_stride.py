@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from extract.backbone import BACKBONES, Backbone, BackboneError, backbone_class
+from extract.extract_options import ExtractOptions
 from extract.hub import HubBackbone, pytorchvideo
-from extract.plan import ExtractOptions, make_plan
+from extract.plan import make_plan
 from extract.resnet import ResNet18
 from extract.scenes import SceneCutting
 from stores.spec import Granularity

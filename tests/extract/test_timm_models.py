@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from extract.backbone import BACKBONES, Backbone, BackboneError, backbone_class
-from extract.plan import ExtractOptions, make_plan
+from extract.extract_options import ExtractOptions
+from extract.plan import make_plan
 from extract.state_dict import WeightsError
 from extract.weights import build_backbone
 from stores.spec import Granularity

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from extract.backbone import AudioBackbone
 from extract.extractors import Sound
 from extract.logmel import LogMel, mel_matrix
-from extract.plan import plan_sound
+from extract.plan_networks import plan_sound
 from extract.vggish import Vggish
 from extract.weights import LoadedWeights, fill_randomly
 from stores.spec import FeatureSpec, Granularity
@@ -147,7 +147,7 @@ def test_no_sound_at_all_gives_no_row() -> None:
 
 
 def test_the_spec_says_what_an_example_is() -> None:
-    from extract.plan import ExtractOptions
+    from extract.extract_options import ExtractOptions
 
     options = ExtractOptions(("vggish",), dtype="float32", fps={"vggish": 2.0})
     planned = plan_sound(MeanOfExample(), LoadedWeights("w", "0" * 64), options, torch.device("cpu"))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from extract.backbone import Backbone, BackboneError, ClipFormat
 from extract.estimate import set_bytes
+from extract.extract_options import ExtractOptions
 from extract.extractors import Network
 from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, Summary, extract_videos
-from extract.plan import ExtractOptions, Plan, make_plan
+from extract.plan import Plan, make_plan
 from extract.transform import resize_and_crop, resize_and_crops
 from extract.view_options import parse_views
 from extract.views import Clips, Views, wanted_frames
