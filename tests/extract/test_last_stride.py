@@ -102,13 +102,13 @@ def test_maps_are_those_of_pytorchvideos_detection_network(name: str) -> None:
 @torch.inference_mode()
 def test_a_picture_that_is_one_colour_is_seen_as_before() -> None:
     """Far from the borders, where filters see padding, a stride changes nothing of it."""
-    plain, dense = (randomised(ResNet18()) for _ in range(2))
+    plain, dense = (randomised(ResNet18()).float() for _ in range(2))
     dense.unstride_last_stage()
     frames = torch.full((1, 1, 512, 512, 3), 90, dtype=torch.uint8)
     few, many = (network(frames, frozenset({MAP}))[MAP][0, 0] for network in (plain, dense))
     assert few.shape[:2] == (16, 16)
     assert many.shape[:2] == (32, 32)
-    torch.testing.assert_close(many[16, 16], few[8, 8], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(many[16, 16], few[8, 8], rtol=1e-4, atol=1e-4)
 
 
 def test_twice_is_a_bug_and_without_a_stage_an_error() -> None:
