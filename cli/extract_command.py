@@ -35,8 +35,7 @@ def extract(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="One or more: i3d, r2plus1d_18, resnet18, resnet50, inception_v3, efficientnet_lite0, vggish, logmel; "
-            "timm:NAME, hf:NAME.",
+            help="One or more, as i3d,logmel; timm:NAME, hf:NAME. 'vl backbones' lists them.",
             show_default="resnet18,r2plus1d_18 for --level scene",
         ),
     ] = None,
