@@ -58,7 +58,10 @@ def from_specs(found: Evidence) -> Iterator[Cause]:
     """What the specs themselves say, whose values the statistics then only illustrate."""
     by_name: dict[str, list[str]] = {}
     for name, (mine, theirs) in found.fields.items():
-        if name in FIELDS and all(value not in (None, "", {}) for value in (mine, theirs)):
+        unknown: tuple[Any, ...] = (
+            ("", {}, None) if name == "stride" else ("", {})
+        )  # elsewhere None says that there is none
+        if name in FIELDS and not any(value in unknown for value in (mine, theirs)):
             by_name.setdefault(FIELDS[name], []).append(f"{name} {_short(mine)} against {_short(theirs)}")
     seen = f"; mean cosine {found.cosines.mean():.4f}" if len(found.cosines) else ""
     for cause, fields in by_name.items():

@@ -218,6 +218,14 @@ def test_frames_at_30_a_second_stamped_as_25_drift_in_time(tmp_path: Path) -> No
     assert found.sets[0].videos[0].stretch == pytest.approx(1.2)
 
 
+def test_a_longer_video_is_no_drift(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, (108, D)).astype(np.float32)
+    longer = {f"{seed}.mp4": (process(centres(grid(108)), seed) + noise, grid(108)) for seed in range(3)}
+    found = compare(tmp_path, longer)
+    assert found.sets[0].videos[0].stretch == pytest.approx(1.2)
+    assert not any("stamped" in name for _, name in causes(found))
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_rows_at_another_rate_are_compared_at_their_seconds(tmp_path: Path, recorded: bool) -> None:
     other = {f"{s}.mp4": (process(centres(grid(108, 3.6)), s), grid(108, 3.6)) for s in range(3)}
@@ -284,6 +292,22 @@ def test_other_weights_are_named_by_the_spec(tmp_path: Path) -> None:
         dataclasses.replace(SPEC, weights_sha256="2" * 64),
     )
     assert causes(found) == [("likely", "other weights")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"roi": (0, 0, 5, 5)}, "another crop or resize"),
+        ({"random_weights": True}, "other weights"),
+        ({"window": 64, "dense": "windowed"}, "another window or stride"),
+        ({"stream": "flow"}, "another stream"),
+    ],
+)
+def test_what_one_spec_has_and_the_other_has_not_is_named(fields: dict[str, Any], name: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, (90, D)).astype(np.float32)
+    found = compare(tmp_path, changed(lambda x, times: (x + noise, times)), dataclasses.replace(SPEC, **fields))
+    assert causes(found) == [("likely", name)]
+    assert next(iter(fields)) in found.sets[0].causes[0].evidence
 
 
 def test_unrelated_rows_of_the_same_spec_are_unscaled_pixels_or_another_network(tmp_path: Path) -> None:
@@ -392,8 +416,8 @@ def test_another_crop_of_a_real_clip(
 def test_what_moves_all_rows_alike_is_no_crop(alike: float, alone: float, names: list[str], tmp_path: Path) -> None:
     """Ten videos whose rows share a profile; `alike` moves all of them together, `alone` each by itself.
 
-    With rows of length² 1 + 0.49 it is (1 - (1 + alike²)^-1/2) / (1 - (1 + (alike² + alone²) / 1.49)^-1/2): 1.36,
-    0.65 and 0.10, where that of ten videos is 0.51 for rows that move at random, and above 0.82 for a scale.
+    With rows of length² 1 + 0.49 the ratio is (1 - (1 + alike²)^-1/2) / (1 - (1 + (alike² + alone²) / 1.49)^-1/2),
+    which is 1.36, 0.65 and 0.10; of ten videos it is under 0.51 for a crop and over 0.82 for a scale.
     """
     random = np.random.default_rng(0)
     profile, change = random.normal(size=(2, 256))
