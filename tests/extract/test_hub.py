@@ -1,5 +1,6 @@
 """Networks of pytorchvideo's hub: the hub's own forward on the same weights, and the import of pytorchvideo."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extract.backbone import BackboneError
+from extract.backbone import BackboneError, backbone_class
 from extract.extract_options import ExtractOptions
 from extract.hub import HubBackbone, pytorchvideo
 from extract.plan import make_plan
 from extract.slowfast import slow_frames
+from extract.weights import build_backbone
 from stores.spec import Granularity
 from tests.extract.networks import narrow, noise, randomised
 
@@ -207,3 +209,20 @@ def test_windows_that_a_network_does_not_take_are_refused_in_one_line(
 def test_another_window_is_taken_where_the_network_allows_it() -> None:
     asked = ExtractOptions(("x3d_xs",), levels=(CLIP,), weights={"x3d_xs": "random"}, window={"": 9}, device="cpu")
     assert make_plan(asked).specs["x3d_xs.rgb.clip"].window == 9
+
+
+@pytest.mark.parametrize("name", ["x3d_xs", "mvit_b_16x4", "slow_r50"])
+@torch.inference_mode()
+def test_a_file_as_the_hub_serves_it_loads_unchanged(name: str, tmp_path: Path) -> None:
+    """{"model_state": ...} of a network that the hub itself built gives that network's numbers."""
+    kind = backbone_class(name)
+    assert issubclass(kind, HubBackbone)
+    torch.manual_seed(0)
+    reference = getattr(pytorchvideo("pytorchvideo.models.hub"), kind.builder)().eval()
+    path = tmp_path / "published.pyth"
+    torch.save({"model_state": reference.state_dict()}, path)
+    network, loaded = build_backbone(name, str(path))
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    state = network.state_dict()
+    assert set(state) == set(reference.state_dict())
+    assert all(torch.equal(state[key], tensor) for key, tensor in reference.state_dict().items())
