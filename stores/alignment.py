@@ -45,7 +45,7 @@ def pair_rows(a_N2: NDArray[np.float64], b_M2: NDArray[np.float64]) -> Pairs:
 
     A pair whose centres lie further apart than half the shorter of its rows is left out: there is nothing to compare.
 
-    >>> pair_rows(np.array([[0.0, 1.0], [1.0, 2.0]]), np.array([[0.0, 0.5], [0.5, 1.0], [1.0, 1.4]]))
+    >>> pair_rows(np.array([[0.0, 1.0], [1.0, 2.0]]), np.array([[0.0, 0.5], [0.5, 1.0], [1.0, 1.6]]))
     Pairs(a=array([0, 1]), b=array([0, 2]))
     """
     if not len(a_N2) or not len(b_M2):
