@@ -89,9 +89,11 @@ class Network:
 
     @property
     def shown_name(self) -> str:
-        """The backbone, and its stream where that is not rgb."""
+        """The backbone, its stream where that is not rgb, and a warning where it was never trained."""
         backbone = self.backbone
-        return backbone.name if backbone.stream == "rgb" else f"{backbone.name} ({backbone.stream})"
+        name = backbone.name if backbone.stream == "rgb" else f"{backbone.name} ({backbone.stream})"
+        random = any(spec.random_weights for spec in self.specs.values())
+        return f"{name} (RANDOM WEIGHTS)" if random else name
 
     @property
     def clips(self) -> Clips | None:

@@ -199,7 +199,7 @@ def test_a_clip_network_names_classes_and_gives_maps_of_twice_the_size(folder: P
     words = ("--backbone", "x3d_xs", "--weights", "random", "--level", "clip,map", "--last-stride", "x3d_xs=1")
     done = vl("extract", *words, "--show-pred", folder / "0.mp4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (shown,) = [line for line in done.stderr.splitlines() if "looks to x3d_xs like" in line]
+    (shown,) = [line for line in done.stderr.splitlines() if "looks to x3d_xs (RANDOM WEIGHTS) like" in line]
     assert shown.count(",") >= 4
     rows = open_store(tmp_path / "store.zarr")["x3d_xs.rgb.map"]
     assert rows.spec.settings == {"last_stride": 1}

@@ -39,7 +39,7 @@ def test_mlad_is_trained_on_both_streams_of_one_command(said: Said) -> None:
     assert summary["frames_decoded"] == 18 + 19 + 20 + 21
     assert summary["random_weights"] == ["i3d.flow.clip", "i3d.rgb.clip"]
     assert "i3d.flow.clip: rows (1024,) float16, 24 a second, stride 8, random, flow by dis" in err
-    assert "looks to i3d (flow) like" in err
+    assert "looks to i3d (flow) (RANDOM WEIGHTS) like" in err
     small = [word for option in ("embed=4", "num_layers=1", "window=16") for word in ("--set", option)]
     code, _, err = said("train-head", "mlad", "--features", "store.zarr", *small, "--epochs", "1", "--out", "run")
     assert code == 0, err
