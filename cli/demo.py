@@ -30,6 +30,7 @@ from extract.synthetic import generate
 from extract.workers import default_workers
 from heads.checkpoint import load_run, read_json
 from heads.metrics import frame_map, video_map
+from heads.ranks import ALONE
 from heads.run import find_device
 from heads.scoring import Question, position_only_scores, score_store
 from stores import disk, open_store
@@ -185,7 +186,7 @@ def train(out: Path, head: str, settings: Settings, device: str) -> Line:
     if not (run / "result.json").is_file():
         words = (*TRAINING, *HEADS[head], f"epochs={settings.epochs}")
         choice = Choice(head, (out / "features.zarr",), None, words, (), {}, split_seed=settings.seed)
-        start(choice, settings.seed, run, device)
+        start(choice, settings.seed, run, find_device(device), ALONE)
     model = load_run(run).model
     of_rows = score(run, "frame-map")[0] if model.head.level == "row" else None
     parameters = sum(weights.numel() for weights in model.parameters())

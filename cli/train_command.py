@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,9 @@ from cli.output import print_line
 from cli.signals import resumable_signals
 
 if TYPE_CHECKING:
+    import torch
+
+    from heads.ranks import Ranks
     from heads.run import RunPlan
     from stores.spec import FeatureStore
 
@@ -63,8 +67,10 @@ def train_head(
             not (head or features or out or set_ or init),
             "--resume RUN takes everything from the run; give nothing else.",
         )
-        with resumable_signals():
-            show([go_on(resume, device)], as_json)
+        with resumable_signals(), together(device) as (place, ranks):
+            result = go_on(resume, place, ranks)
+            if ranks.first:
+                show([result], as_json)
         return
     if head is None or not features:
         raise OptionError("give a HEAD and --features STORE: vl train-head mlad --features store.zarr")
@@ -89,11 +95,16 @@ def train_head(
         init=init,
     )
     results = []
-    with resumable_signals():
+    with resumable_signals(), together(device) as (place, ranks):
+        require(
+            ranks.world == 1 or (out is not None and seeds == 1),
+            "several processes train one run: give --out, where a restart goes on, and one seed.",
+        )
         for number in range(seed, seed + seeds):
             folder = out if out is None or seeds == 1 else out.with_name(f"{out.name}-seed{number}")
-            results.append(start(choice, number, folder, device))
-    show(results, as_json)
+            results.append(start(choice, number, folder, place, ranks))
+        if ranks.first:
+            show(results, as_json)
 
 
 def predict(
@@ -141,14 +152,28 @@ class Choice:
     init: Path | None = None
 
 
-def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str, Any]:
+@contextmanager
+def together(device: str) -> Iterator[tuple[torch.device, Ranks]]:
+    """The device of this process, and the processes that torchrun started with it."""
+    from heads.ranks import joined, local_device
+    from heads.run import find_device
+
+    place = local_device(find_device(device))
+    with joined(place) as ranks:
+        yield place, ranks
+
+
+def start(choice: Choice, seed: int, out: Path | None, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """Begin one run and carry it out; a run that lies unfinished in `out` with the same config goes on."""
+    if not ranks.first:
+        assert out is not None, "several processes have a folder"
+        ranks.wait()  # the first begins the run, or finds it begun
+        return carry(out, device, ranks)
     from heads.checkpoint import create_run, new_run, read_json
     from heads.head import head_class
     from heads.options import split_settings
-    from heads.run import find_device, plan_run, require_begun_with, require_resumable
+    from heads.run import plan_run, require_begun_with, require_resumable
 
-    place = find_device(device)
     options, training = split_settings(head_class(choice.head), (*choice.settings, f"seed={seed}"))
     stores = open_all(choice.features)
     labels = None
@@ -176,27 +201,29 @@ def start(choice: Choice, seed: int, out: Path | None, device: str) -> dict[str,
             print_line(f"{out} is finished")
             return {"run": str(out), **read_json(out / "result.json")}
         require_resumable(out, plan.config)
-        return go_on(out, str(place))
+        ranks.wait()
+        return go_on(out, device, ranks)
     run = out or new_run(RUNS, choice.head)
     create_run(run, plan.config, plan.labels)
-    announce(run, plan, str(place))
-    return carry(run, str(place))
+    announce(run, plan, f"{device}, {ranks.world} processes" if ranks.world > 1 else str(device))
+    ranks.wait()
+    return carry(run, device, ranks)
 
 
-def go_on(run: Path, device: str) -> dict[str, Any]:
+def go_on(run: Path, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """Carry out the rest of a run; a finished one gives its result again."""
     if (run / "result.json").is_file():
         raise OptionError(f"{run} is finished. 'vl score {run}' scores it; give --out a new folder to train again.")
-    return carry(run, device)
+    return carry(run, device, ranks)
 
 
-def carry(run: Path, device: str) -> dict[str, Any]:
-    """Carry out a run with its progress on stderr."""
+def carry(run: Path, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    """Carry out a run with its progress on stderr, that of the first process."""
     from cli.training_progress import TrainingProgress
-    from heads.run import carry_out, find_device
+    from heads.run import carry_out
 
-    with TrainingProgress() as progress:
-        return {"run": str(run), **carry_out(run, device=find_device(device), observer=progress)}
+    with TrainingProgress(quiet=not ranks.first) as progress:
+        return {"run": str(run), **carry_out(run, device=device, observer=progress, ranks=ranks)}
 
 
 def announce(run: Path, plan: RunPlan, device: str) -> None:

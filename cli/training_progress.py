@@ -15,8 +15,10 @@ from heads.train import Epoch, Observer
 class TrainingProgress(Observer):
     """Prints every validated epoch; those in between only move the bar."""
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
+    def __init__(self, quiet: bool = False) -> None:
+        """`quiet`: show nothing, as another process does."""
+        self.quiet = quiet
+        console = Console(stderr=True, quiet=quiet)
         self.bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -41,7 +43,8 @@ class TrainingProgress(Observer):
         self.bar.stop()
 
     def note(self, text: str) -> None:
-        print_above(self.bar, text)
+        if not self.quiet:
+            print_above(self.bar, text)
 
     def step(self, done: int, total: int) -> None:
         if self.began:
@@ -51,7 +54,7 @@ class TrainingProgress(Observer):
             self.began = True
 
     def epoch(self, epoch: Epoch, best: bool) -> None:
-        if best or epoch.val is not None:
+        if not self.quiet and (best or epoch.val is not None):
             score = "" if epoch.val is None else f"  val {epoch.val:.4f}{' best' if best else ''}"
             text = f"epoch {epoch.epoch:4d}  loss {epoch.loss:.4f}{score}  lr {epoch.lr:.2g}  {epoch.seconds:.1f} s"
             print_above(self.bar, text)

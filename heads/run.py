@@ -33,6 +33,7 @@ from heads.head import HeadError, head_class
 from heads.initial import Initial, load_initial
 from heads.options import TrainOptions, full_config
 from heads.outcome import outcome
+from heads.ranks import ALONE, Ranks
 from heads.samples import SampledWindows, clip_labels, view_notes
 from heads.score_store import write_scores
 from heads.sources import Source, by_speed, choose_sources, find_sources, require_equal_times
@@ -148,11 +149,11 @@ def plan_run(
     return RunPlan(config, kept, notes)
 
 
-def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[str, Any]:
+def carry_out(run: Path, *, device: torch.device, observer: Observer, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Train the run in the folder `run` to its end, score its validation and test videos, and say how it went.
 
     Returns:
-        What result.json holds, as `heads.outcome` has it.
+        What result.json holds, as `heads.outcome` has it; nothing in all processes but the first.
 
     Raises:
         SpecMismatchError: the stores no longer hold what the run was planned on.
@@ -170,9 +171,11 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer) -> dict[st
         windows = run_windows(config, sources, videos, labels, device)
         index = {video: number for number, video in enumerate(videos)}
         members = {name: [index[video] for video in split] for name, split in config.split.items()}
-        training = prepare(config, windows, members, run, observer)
+        training = prepare(config, windows, members, run, observer, ranks)
         training.memory = memory
         training.run()
+        if not ranks.first:
+            return {}
         trained = load_run(run, device)
         predictions = {}
         for name in ("val", "test"):
@@ -238,6 +241,7 @@ def prepare(
     members: Mapping[str, Sequence[int]],
     run: Path,
     observer: Observer,
+    ranks: Ranks = ALONE,
 ) -> Training:
     """The model with its first weights, drawn from the seed, and everything that trains it."""
     torch.manual_seed(config.training.seed)
@@ -250,7 +254,7 @@ def prepare(
     windows.fill_missing(model.standardise.means)
     of_videos = [np.atleast_2d(windows.labels_of(video)).max(axis=0) for video in members["train"]]
     model.head.learn_labels(torch.from_numpy(np.stack(of_videos)).to(windows.device))
-    return Training(model, windows, members["train"], members["val"], config.training, run, observer)
+    return Training(model, windows, members["train"], members["val"], config.training, run, observer, ranks)
 
 
 def run_windows(

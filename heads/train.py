@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.checkpoint import load_tensors, save_tensors
@@ -34,6 +35,7 @@ from heads.optimise import learning_rate, make_optimizer
 from heads.options import TrainOptions
 from heads.plan import Crops, training_crops, training_videos
 from heads.predict import Reading, autocast, score_videos
+from heads.ranks import ALONE, Ranks
 from heads.samples import SampledWindows
 from heads.standardise import Model
 from heads.stopping import StopSignal, stop_signal
@@ -49,6 +51,7 @@ SELECTION: Mapping[
     ("video", "gap"): ("gap", global_average_precision),
 }
 PLATEAU_FACTOR = 0.1
+RANK_SEEDS = 1_000_003  # between the seeds of two processes
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Training:
         options: how.
         folder: of the run; checkpoints and metrics go there.
         observer: is told.
+        ranks: the processes that train this model together.
     """
 
     def __init__(
@@ -114,8 +118,10 @@ class Training:
         options: TrainOptions,
         folder: Path,
         observer: Observer,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
+        self.ranks = ranks
         self.windows = windows
         self.train = train
         self.val = val
@@ -130,7 +136,7 @@ class Training:
         if not self.batches_an_epoch:
             raise HeadError("no training video has a row. 'vl info' shows what the store holds.")
         self.steps_an_epoch = -(-self.batches_an_epoch // options.accumulate)
-        self.known = torch.zeros((), device=windows.device)  # labels in the gradient so far, if that accumulates
+        self.known = torch.zeros((), device=windows.device)  # labels in the gradient so far, if that is a sum
         self.class_weights = self.balance() if options.class_weights == "balanced" else None
         self.averaged = copy.deepcopy(model) if options.ema else None
         self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
@@ -138,6 +144,11 @@ class Training:
         self.events = Events(folder, self.epochs * self.steps_an_epoch)
         self.memory: PeakMemory | None = None  # whoever wants to know the memory starts measuring before the rows load
         self.saved_at = time.monotonic()
+
+    @property
+    def sums(self) -> bool:
+        """Whether a gradient is put together of several parts, each of which counts by its known labels."""
+        return self.options.accumulate > 1 or self.ranks.world > 1
 
     def balance(self) -> Tensor:
         """(C,) weights of positive labels, from the labels of the training videos."""
@@ -185,8 +196,9 @@ class Training:
         """The batches of the running epoch that are left."""
         position, began = self.position, time.monotonic()
         self.model.train()
-        for batch in self.windows.batches(self.plan(position.epoch)[position.batch :]):
-            loss = self.add_gradient(batch)
+        left = self.plan(position.epoch)[position.batch :]
+        for whole, batch in zip(left, self.windows.batches([*map(self.ranks.share, left)]), strict=True):
+            loss = self.add_gradient(batch, self.ranks.has_share(whole))
             position.batch += 1
             if position.batch % self.options.accumulate and position.batch < self.batches_an_epoch:
                 continue  # the gradient is not kept by checkpoints: to stop here would lose it
@@ -194,25 +206,34 @@ class Training:
             self.update(done - 1)
             self.events.loss(done, loss)
             self.observer.step(done, self.epochs * self.steps_an_epoch)
-            if stop.number is not None or time.monotonic() - self.saved_at >= self.options.checkpoint_seconds:
+            due = time.monotonic() - self.saved_at >= self.options.checkpoint_seconds
+            signalled, due_anywhere = self.ranks.highest([stop.number or 0, int(due)])
+            stop.number = signalled or None
+            if stop.number is not None or due_anywhere:
                 position.seconds += time.monotonic() - began
                 began = time.monotonic()
                 self.save()
                 self.leave_if_asked(stop)
         position.seconds += time.monotonic() - began
 
-    def add_gradient(self, batch: Batch) -> Tensor:
-        """Of the loss of one batch, which is returned; of several to an update each counts by its known labels."""
+    def add_gradient(self, batch: Batch, counts: bool = True) -> Tensor:
+        """Of the loss of one batch, which is returned; of several to an update each counts by its known labels.
+
+        Of several processes, each has a share of the batch, which may not count; the loss is that of the whole batch.
+        """
         batch.class_weights = self.class_weights
         with autocast(self.windows.device, self.options.precision):
             scores = self.model(batch)
         loss = self.model.head.loss(scores, batch)
         mean = loss.detach()
-        self.loss_sum += mean
-        if self.options.accumulate > 1:
-            count = known_labels(batch, scores.logits)[1].sum()
+        if self.sums:
+            count = known_labels(batch, scores.logits)[1].sum() * counts
             self.known += count
             loss = loss * count
+            if self.ranks.world > 1:
+                total, counted = self.ranks.add_up(torch.stack([loss.detach(), count])).unbind()
+                mean = total / counted.clamp(min=1)
+        self.loss_sum += mean
         torch.autograd.backward(loss)
         return mean
 
@@ -221,7 +242,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         weights: list[Tensor] = list(self.model.parameters())
-        if self.options.accumulate > 1:
+        if self.sums:
+            self.ranks.add_up_gradients(weights)
+            self.ranks.add_up(self.known)
             gradients = [tensor.grad for tensor in weights if tensor.grad is not None]
             torch._foreach_div_(gradients, self.known.clamp(min=1))
             self.known.zero_()
@@ -260,7 +283,8 @@ class Training:
         if best:
             position.best, position.best_epoch = score, number
             state = {"epoch": number, "val": score}
-            save_tensors(self.folder / "best.safetensors", self.judged.state_dict(), state)
+            if self.ranks.first:
+                save_tensors(self.folder / "best.safetensors", self.judged.state_dict(), state)
         if due:
             position.since_best = 0 if best else position.since_best + 1
             position.since_drop = 0 if best else position.since_drop + 1
@@ -277,6 +301,8 @@ class Training:
 
     def write_curves(self) -> None:
         """What people look at while the run goes on: metrics.csv, and the events for TensorBoard."""
+        if not self.ranks.first:
+            return
         disk.write_atomically(self.folder / "metrics.csv", metrics_csv(self.position.history))
         self.position.events = self.events.write()
 
@@ -284,13 +310,17 @@ class Training:
         """The score of the validation videos that chooses the epoch; None where none of them has a positive label."""
         if not self.val:
             return None
-        scores, labels = [], []
-        for video, of_video in score_videos(self.judged, self.windows, self.val, reading(self.model, self.options)):
-            scores.append(of_video)
-            labels.append(self.windows.labels_of(video).reshape(of_video.shape))
-            if stop.number is not None:
+        found: dict[int, NDArray[np.float32]] = {}
+        own = self.ranks.own(self.val)
+        for video, of_video in score_videos(self.judged, self.windows, own, reading(self.model, self.options)):
+            found[video] = of_video
+            if stop.number is not None and self.ranks.world == 1:  # several leave together, at the next update
                 self.save()
                 self.leave_if_asked(stop)
+        for of_others in self.ranks.gather(found):
+            found |= of_others
+        scores = [found[video] for video in self.val if video in found]
+        labels = [self.windows.labels_of(video).reshape(found[video].shape) for video in self.val if video in found]
         _, metric = SELECTION[self.level, self.options.select]
         table = np.concatenate(labels)
         if self.options.select == "gap" and (table < 0).any():
@@ -309,7 +339,11 @@ class Training:
             raise stop.error(self.folder)
 
     def save(self) -> None:
-        """Everything that the next step depends on, in one file, durably and at once."""
+        """Everything that the next step depends on, in one file, durably and at once; all processes come here."""
+        random = self.ranks.gather(torch.get_rng_state())
+        if not self.ranks.first:
+            self.saved_at = time.monotonic()
+            return
         self.write_curves()
         if self.memory is not None:
             self.position.peak_memory = max(self.position.peak_memory, self.memory.highest)
@@ -318,7 +352,8 @@ class Training:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         if self.averaged is not None:
             tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        tensors["random.cpu"] = torch.get_rng_state()
+        tensors["random.cpu"] = random[0]
+        tensors |= {f"random.cpu.{rank}": state for rank, state in enumerate(random) if rank}
         if self.windows.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.windows.device)
         tensors["loss_sum"] = self.loss_sum
@@ -329,6 +364,8 @@ class Training:
         """What `save` wrote, if it ever did."""
         path = self.folder / "last.safetensors"
         if not path.exists():
+            if not self.ranks.first:  # the first has the state that the weights were drawn with
+                torch.manual_seed(self.options.seed + RANK_SEEDS * self.ranks.rank)
             return
         tensors, state = load_tensors(path)
         for kind, model in (("model.", self.model), ("averaged.", self.averaged)):
@@ -343,7 +380,11 @@ class Training:
                 states.setdefault(int(index), {})[slot] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
+        own = "random.cpu" if self.ranks.first else f"random.cpu.{self.ranks.rank}"
+        if own in tensors:
+            torch.set_rng_state(tensors[own])
+        else:  # there are more processes now
+            torch.manual_seed(self.options.seed + RANK_SEEDS * self.ranks.rank)
         if "random.cuda" in tensors and self.windows.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.windows.device)
         self.loss_sum.copy_(tensors["loss_sum"])
