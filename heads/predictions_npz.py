@@ -11,6 +11,7 @@ Shape letters: N rows of all videos, T rows of one, C classes.
 
 from __future__ import annotations
 
+import sys
 import warnings
 import zipfile
 import zlib
@@ -198,6 +199,13 @@ def _texts(path: Path, archive: zipfile.ZipFile, name: str, member: Member) -> t
 
 
 def _decoded(path: Path, name: str, texts: NDArray[Any]) -> tuple[str, ...]:
+    # numpy stores texts as code points and believes any number
+    if (
+        texts.dtype.kind == "U"
+        and texts.size
+        and int(np.ascontiguousarray(texts).view(np.uint32).max()) > sys.maxunicode
+    ):
+        raise PredictionError(f"{printable(path)}: '{printable(name)}' holds what is no text.")
     try:
         return tuple(text.decode() if isinstance(text, bytes) else str(text) for text in texts.tolist())
     except UnicodeDecodeError as error:
