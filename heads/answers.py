@@ -68,7 +68,8 @@ def label_columns(classes: tuple[str, ...], labels: Labels, videos: Iterable[str
     if lost := sorted(strange & used):
         raise ScoringError(
             f"the labels have {len(lost)} classes that the scores do not know, "
-            f"'{printable(labels.classes[lost[0]])}' is the first. Train with labels that have them."
+            f"'{printable(labels.classes[lost[0]])}' is the first. Predict these "
+            "classes too, or score with labels that have the same classes."
         )
     return columns
 

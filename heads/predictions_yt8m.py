@@ -69,6 +69,8 @@ def read_yt8m(path: Path) -> Predictions:
         pairs[video] = classes, scores
     if not pairs:
         raise PredictionError(f"{printable(path)} has no video.")
+    if len({float(score) for _, scores in pairs.values() for score in (scores.min(), scores.max())}) == 1 < len(pairs):
+        raise PredictionError(f"{printable(path)}: all confidences are the same: there is nothing to rank.")
     return PairPredictions(
         path,
         "YouTube-8M submission",

@@ -15,6 +15,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ NASTY = (
 def npz_of_videos() -> bytes:
     rng = np.random.default_rng(0)
     out = io.BytesIO()
-    np.savez(out, classes=np.array(CLASSES), **{video: rng.random((5, 2), np.float32) for video in VIDEOS})
+    arrays: dict[str, Any] = {video: rng.random((5, 2), np.float32) for video in VIDEOS}
+    np.savez(out, classes=np.array(CLASSES), **arrays)
     return out.getvalue()
 
 

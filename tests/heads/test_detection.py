@@ -57,12 +57,12 @@ def spelled_out(found: list[Segments], truth: Truth, index: int, tiou: float) ->
                 ranking.append((score, video, s, e))
     taken: set[int] = set()
     curve = [(0.0, 0.0)]  # recall, precision
-    for passed, (_, video, s, e) in enumerate(sorted(ranking, key=lambda entry: -entry[0]), 1):
+    for passed, (_, where, s, e) in enumerate(sorted(ranking, key=lambda entry: -entry[0]), 1):
         best, best_iou = -1, 0.0
-        for place, (of_video, start, end) in enumerate(ground):
+        for place, (holder, start, end) in enumerate(ground):
             shared = min(e, end) - max(s, start)
             iou = shared / ((e - s) + (end - start) - shared) if shared > 0 else 0.0
-            if of_video == video and place not in taken and iou >= tiou and iou > best_iou:
+            if holder == where and place not in taken and iou >= tiou and iou > best_iou:
                 best, best_iou = place, iou
         if best >= 0:
             taken.add(best)
