@@ -28,6 +28,7 @@ class Grid:
     text: str
     of: TimesOf
     points: bool = False  # the rows are Charades' 25 times
+    told: bool = False  # by --fps or --rows-of
 
 
 def find_grid(
@@ -58,7 +59,7 @@ def find_grid(
     if predictions.times == "points":
         return Grid(f"rows at {CHARADES_POINTS} equally spaced times of every video", _equally_spaced, points=True)
     if fps is not None:
-        return Grid(f"rows {fps:g} a second (--fps)", lambda _, rows, __: _steps(rows) / fps)
+        return Grid(f"rows {fps:g} a second (--fps)", lambda _, rows, __: _steps(rows) / fps, told=True)
     if rows_of is not None:
         return _grid_of_store(predictions, rows_of)
     if protocol.rows == "points" and all(predictions.num_rows(video) == CHARADES_POINTS for video in predictions):
@@ -110,7 +111,7 @@ def _grid_of_store(predictions: Predictions, rows_of: Path) -> Grid:
             )
         return times[video]
 
-    return Grid(f"rows as in {printable(rows_of)}", of)
+    return Grid(f"rows as in {printable(rows_of)}", of, told=True)
 
 
 def _one_set(path: Path, store: FeatureStore, name: str) -> FeatureSet:

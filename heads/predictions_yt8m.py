@@ -32,7 +32,7 @@ class PairPredictions(Predictions):
     def read(self, video: str) -> Table:
         """(1, C) confidences."""
         classes, scores = self.pairs[video]
-        table = np.full((1, self.num_classes), -np.inf, np.float32 if (scores == np.float32(scores)).all() else float)
+        table = np.full((1, self.num_classes), -np.inf)
         table[0, classes] = scores
         return table, None
 

@@ -176,6 +176,8 @@ def _score(predictions: Predictions, question: Question) -> Scored:
     grid = find_grid(predictions, protocol, name, question.fps, question.rows_of, question.label_at)
     notes = [note for note in (named, grid.text if grid else "") if note]
     warnings = list(predictions.notes)
+    if (question.fps is not None or question.rows_of is not None) and not (grid and grid.told):
+        warnings.append("--fps and --rows-of were not used: the file or the protocol says where its rows lie")
     answers: Answers
     if protocol.level == "segment":
         tious, rule = question.tious or TIOUS, question.segments_from_rows

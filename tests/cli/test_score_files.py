@@ -479,3 +479,46 @@ def test_labels_and_classes_that_only_predictions_have_change_nothing(said: Said
     three = npz("q.npz", {v: t[:, :3] for v, t in scores.items()}, classes=np.array(CLASSES))
     words = ["--labels", "l.csv", "--fps", "1"]
     assert report(said, four, *words)["score"] == report(said, three, *words)["score"]
+
+
+def test_a_store_of_several_sets_needs_the_name_of_one(said: Said) -> None:
+    path = npz("p.npz", some(), classes=np.array(CLASSES))
+    clip = FeatureSpec(Granularity.CLIP, (1,), dtype="float32")
+    with ZarrWriter("two.zarr", {"slow": clip, "fast": clip}) as writer:
+        for video, rows in ROWS.items():
+            entry = writer.video(video, {})
+            entry.append("slow", Rows(np.zeros((rows, 1), np.float32), seconds(rows)))
+            entry.append("fast", Rows(np.zeros((2 * rows, 1), np.float32), seconds(2 * rows) / 2))
+            entry.commit()
+    message = refused(said, path, "--labels", "l.csv", "--rows-of", "two.zarr")
+    assert "Give --rows-of two.zarr:SET with one of fast, slow" in message
+    expected = report(said, path, "--labels", "l.csv", "--fps", "1")["score"]
+    assert report(said, path, "--labels", "l.csv", "--rows-of", "two.zarr:slow")["score"] == expected
+
+
+def test_a_grid_that_is_not_used_is_said(said: Said) -> None:
+    path, _ = write_form("csv at times", some())
+    assert report(said, path, "--labels", "l.csv")["warnings"] == []
+    warned = report(said, path, "--labels", "l.csv", "--fps", "9")["warnings"]
+    assert len(warned) == 1
+    assert warned[0].startswith("--fps and --rows-of were not used")
+
+
+def test_the_real_charades_is_scored_from_matrices(said: Said, shared_data: Path) -> None:
+    """1,863 videos at 25 times; scores that are the labels themselves are perfect, and labels are mostly absent."""
+    actions = json.loads((shared_data / "labels/charades.json").read_text())
+    arrays: dict[str, NDArray[Any]] = {}
+    rng = np.random.default_rng(0)
+    for video, entry in actions.items():
+        if entry["subset"] == "testing":
+            times = np.arange(25) / 25 * entry["duration"]
+            table = rng.random((25, 157), np.float32) / 2
+            for index, start, end in entry["actions"]:
+                table[(times >= start) & (times <= end), index] += 0.5
+            arrays[video] = table
+    names = np.array([line[:4] for line in (shared_data / "labels/Charades_v1_classes.txt").read_text().splitlines()])
+    Path("codes.txt").write_text("\n".join(f"{name} {name}" for name in names))
+    path = npz("p.npz", arrays, classes=names)
+    words = ["--labels", str(shared_data / "labels/charades.json"), "--classes", "codes.txt"]
+    found = report(said, path, *words, "--protocol", "charades-localize-map")
+    assert (found["score"], found["videos_scored"], found["rows"]) == (1.0, 1863, 1863 * 25)
