@@ -112,6 +112,7 @@ def read_numbers(
     """
     import pandas as pd
 
+    _require_width(path, separator, width)
     kinds: dict[int, Any] = {place: str if place in texts else np.float64 for place in range(width)}
     try:
         frame = pd.read_csv(
@@ -132,7 +133,6 @@ def read_numbers(
         raise _located(path, separator, texts, width, header=header) or PredictionError(
             f"{printable(path)} cannot be read: {printable(str(error))[:120]}."
         ) from error
-    _require_width(path, separator, width)
     ids = [frame[place].to_numpy(dtype=object).astype(str) for place in sorted(texts)]
     for column in ids:
         stripped = np.char.strip(column)

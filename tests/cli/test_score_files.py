@@ -2,6 +2,8 @@
 
 import csv
 import json
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,8 +89,7 @@ def write_form(form: str, scores: Mapping[str, NDArray[np.float64]]) -> tuple[st
     if form == "npz of videos":
         return npz("p.npz", scores, classes=np.array(CLASSES)), ["--fps", "1"]
     if form == "npz of rows":
-        shuffled = np.random.default_rng(1).permutation(len(together))
-        chosen = [together[place] for place in shuffled]
+        chosen = sorted(together, key=lambda entry: -entry[1])  # from the end, and all videos by turns
         times = np.array([[k, k + 1] for _, k, _ in chosen], float)
         ids, table = np.array([video for video, _, _ in chosen]), np.array([row for _, _, row in chosen])
         np.savez_compressed("p.npz", scores=table, videos=ids, times=times, classes=np.array(CLASSES))
@@ -110,6 +111,14 @@ def test_every_form_of_rows_scores_as_the_store_does(said: Said, form: str, prot
     assert found["values"] == pytest.approx(other["values"], abs=1e-6)
     assert found["classes"] == other["classes"]
     assert (found["videos_scored"], found["rows"]) == (other["videos_scored"], other["rows"])
+
+
+def test_rows_of_any_order_are_put_in_order_of_time(said: Said) -> None:
+    scores = some()
+    path, _ = write_form("npz of rows", scores)
+    words = ["--labels", "l.csv", "--protocol", "charades-localize-map"]
+    expected = report(said, store("p.zarr", scores), *words)["score"]
+    assert report(said, path, *words)["score"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_whole_videos_need_no_times(said: Said) -> None:
@@ -391,6 +400,8 @@ def test_youtube_submissions_are_scored_by_what_they_list(said: Said) -> None:
     by_class = report(said, "p.csv", "--labels", "y.csv", "--protocol", "yt8m-map")["score"]
     assert by_class == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert report(said, "p.csv", "--labels", "y.csv", "--protocol", "hit-at-1")["score"] == 1.0
+    Path("q.csv").write_text("VideoId,LabelConfidencePairs\na,0 -0.5 7 -2\nb,1 -0.6 2 -1\n")
+    assert report(said, "q.csv", "--labels", "y.csv", "--protocol", "hit-at-1")["score"] == 1.0
     assert report(said, "p.csv", "--labels", "y.csv", "--protocol", "perr")["score"] == pytest.approx(
         (1 / 2 + 1 / 2) / 2
     )
@@ -420,6 +431,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
         "VideoId,LabelConfidencePairs\na,1 0.5\na,1 0.4\n",
         "row 3: the video 'a' stands there twice",
     ),
+    "wide.csv": ("video,time,run\na,0,0.5,3\na,1,0.6,3\n", "wide.csv, row 2: 4 fields where 3 belong"),
     "flat.csv": ("VideoId,LabelConfidencePairs\na,1 0.5\nb,2 0.5\n", "flat.csv: all confidences are the same"),
     "pair.csv": ("VideoId,LabelConfidencePairs\na,1 0.5 1 0.4\n", "pair.csv, row 2: 'a' has a class twice"),
 }
@@ -429,6 +441,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
 def test_a_file_that_is_not_sound_gets_one_line_that_says_where(said: Said, name: str) -> None:
     content, message = BAD[name]
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    warnings.simplefilter("ignore")  # as for people: what pandas only warns of is refused too
     assert message in refused(said, name, "--labels", "l.csv", "--split", "all", "--allow-missing")
     document = json.loads(said(name, "--labels", "l.csv", "--json")[1])
     assert document["exit_code"] == 2
@@ -454,6 +467,25 @@ def test_an_npz_that_is_not_sound_is_refused_and_runs_nothing(said: Said) -> Non
     assert "row 1 of the times: nan to nan s is no stretch of time" in refused(said, "times.npz", *words)
     Path("cut.npz").write_bytes(Path("nan.npz").read_bytes()[:-40])
     assert "cut.npz is no sound npz file" in refused(said, "cut.npz", *words)
+
+
+def test_an_npz_that_lies_about_sizes_or_texts_takes_no_memory(said: Said) -> None:
+    def rewritten(path: str, name: str, old: bytes, new: bytes) -> str:
+        with zipfile.ZipFile("p.npz") as archive:
+            members = {member: archive.read(member) for member in archive.namelist()}
+        assert old in members[name]
+        members[name] = members[name].replace(old, new)
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+        return path
+
+    words = ["--labels", "l.csv", "--fps", "1"]
+    npz("p.npz", some(), classes=np.array(CLASSES))
+    huge = rewritten("huge.npz", "a.npy", b"(4, 3), }          ", b"(4000000000000, 3),}")
+    assert "'a.npy' says it is float64 (4000000000000, 3), but has" in refused(said, huge, *words)
+    odd = rewritten("odd.npz", "classes.npy", "r".encode("utf-32-le"), b"\xff\xff\xff\x7f")
+    assert "'classes' holds what is no text" in refused(said, odd, *words)
 
 
 def test_scoring_a_file_needs_no_torch(said: Said, tmp_path: Path) -> None:

@@ -441,6 +441,11 @@ def test_best_thresholds_are_those_of_the_best_f1(table: tuple[Table, Table]) ->
         assert threshold == max(cut for cut, value in f1.items() if value >= best - 1e-12)
 
 
+def test_of_two_best_thresholds_the_higher_is_taken() -> None:
+    scores = np.array([[0.9], [0.7], [0.6], [0.5]])  # from .9 on: 1 of 1, of two; from .5 on: 2 of 4, of two
+    assert best_thresholds(scores, np.array([[1], [0], [0], [1]])).tolist() == [0.9]
+
+
 @settings(deadline=None, max_examples=50)
 @given(tables(), st.data())
 def test_a_threshold_for_each_class_is_as_if_each_were_scored_alone(
