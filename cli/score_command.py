@@ -124,7 +124,8 @@ def score(
 
         if threshold is not None:
             raise OptionError("--threshold and --tune-thresholds-on both set thresholds. Give one of them.")
-        question = with_tuned_thresholds(question, find_scores(tune_thresholds_on, "val"), paths)
+        others = [] if compare is None else [find_scores(compare, split)]
+        question = with_tuned_thresholds(question, find_scores(tune_thresholds_on, "val"), [*paths, *others])
     if compare is not None:
         from heads.comparison import compare_stores
 

@@ -255,6 +255,10 @@ def test_thresholds_are_never_tuned_on_what_is_scored(said: Said) -> None:
     npz("other.npz", some({"d": 2}, 7), classes=names)
     message = refused(said, "val.npz", *words[1:], "other.npz", "--subset", "val")
     assert "1 videos are in both, 'd' first" in message
+    npz("own.npz", some({"e": 2}, 8), classes=names)
+    words_of_val = ["--subset", "val", "--allow-missing", "--compare", "other.npz", "--tune-thresholds-on", "other.npz"]
+    message = refused(said, "own.npz", *words[1:-1], *words_of_val)
+    assert "cannot set thresholds for other.npz: they are the same predictions" in message
     assert "--tune-thresholds-on is for --protocol" in refused(said, *words[:5], "--tune-thresholds-on", val_scores())
     assert "Give one of them" in refused(said, *words, "val.npz", "--threshold", "0.5")
 
