@@ -30,9 +30,10 @@ from extract.synthetic import generate
 from extract.workers import default_workers
 from heads.checkpoint import load_run, read_json
 from heads.metrics import frame_map, video_map
+from heads.position import position_only_scores
 from heads.ranks import ALONE
 from heads.run import find_device
-from heads.scoring import Question, position_only_scores, score_store
+from heads.scoring import Question, score_store
 from stores import disk, open_store
 from stores.errors import VlError
 from stores.label_files import read_labels

@@ -1,4 +1,4 @@
-"""`vl score`: a number for a store of scores, with all that it stands on."""
+"""`vl score`: a number for predictions of anybody, with all that it stands on."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ def register(app: typer.Typer) -> None:
 def score(
     targets: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run or store of scores, or several; the newest finished run in runs/ if left out."),
+        typer.Argument(
+            help="Run, store of scores, npz, csv, json or txt of predictions; the newest finished run if left out."
+        ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file instead of the labels that came along.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Names of the classes, if --labels numbers them.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Names of the classes, if --labels or the columns of scores number them.")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="test, val, another subset of the labels, or all.", show_default="test")
+        str | None,
+        typer.Option(
+            "--split", "--subset", help="test, val, another subset of the labels, or all.", show_default="test"
+        ),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="frame-map, video-map, charades-video-map, ...; a wrong name lists all.")
@@ -54,8 +61,33 @@ def score(
     ] = 0,
     bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the draws of videos.")] = 0,
     compare: Annotated[
-        Path | None, typer.Option(help="Another run or store: is the difference of the two luck with the videos?")
+        Path | None, typer.Option(help="Other predictions: is the difference of the two luck with the videos?")
     ] = None,
+    common_with: Annotated[
+        list[Path] | None, typer.Option(help="Score only the videos that these predictions score too; repeatable.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Rows a second, for predictions that do not say where their rows lie.")
+    ] = None,
+    rows_of: Annotated[
+        Path | None, typer.Option(help="STORE or STORE:SET whose rows these are, instead of --fps.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="From this probability on a class is predicted.", show_default="0.5")
+    ] = None,
+    tune_thresholds_on: Annotated[
+        Path | None, typer.Option(help="Validation predictions whose best F1 sets a threshold for each class.")
+    ] = None,
+    tiou: Annotated[
+        str | None,
+        typer.Option(help="tIoU of --protocol detection, as 0.3,0.5 or 0.5:0.95:0.05.", show_default="0.1:0.9:0.1"),
+    ] = None,
+    segments_from_rows: Annotated[
+        float | None, typer.Option(help="Detection from row scores: segments are runs of rows from this score on.")
+    ] = None,
+    allow_constant: Annotated[
+        bool, typer.Option("--allow-constant", help="Score classes and videos that have one score everywhere.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Score predictions under a named protocol; of several also mean and deviation."""
@@ -63,10 +95,11 @@ def score(
 
     paths = [find_scores(target, split) for target in targets or [newest_run(RUNS)]]
     if compare is not None and (len(paths) > 1 or per_class is not None):
-        raise OptionError("--compare sets one run or store against another, without --per-class. Give one of each.")
+        raise OptionError("--compare sets one prediction against another, without --per-class. Give one of each.")
     if len(paths) > 1 and per_class is not None:
         raise OptionError("--per-class writes the classes of one store of scores. Score them one by one.")
     at, edge = label_options(label_at, boundary)
+    require_numbers(fps, threshold, segments_from_rows)
     question = Question(
         labels,
         classes,
@@ -78,7 +111,21 @@ def score(
         whole_numbers("--tau", tau),
         bootstrap,
         bootstrap_seed,
+        fps,
+        rows_of,
+        tuple(find_scores(other, split) for other in common_with or ()),
+        threshold,
+        tious=tious_of(tiou),
+        segments_from_rows=segments_from_rows,
+        allow_constant=allow_constant,
     )
+    if tune_thresholds_on is not None:
+        from heads.tuning import with_tuned_thresholds
+
+        if threshold is not None:
+            raise OptionError("--threshold and --tune-thresholds-on both set thresholds. Give one of them.")
+        others = [] if compare is None else [find_scores(compare, split)]
+        question = with_tuned_thresholds(question, find_scores(tune_thresholds_on, "val"), [*paths, *others])
     if compare is not None:
         from heads.comparison import compare_stores
 
@@ -98,6 +145,36 @@ def score(
         typer.echo(json.dumps({"reports": [report.to_dict() for report in reports], "spread": spread}, indent=2))
     else:
         typer.echo("\n\n".join([*map(text, reports), spread_text(reports, spread)]))
+
+
+def require_numbers(fps: float | None, threshold: float | None, segments_from_rows: float | None) -> None:
+    """OptionError unless those that are given make sense."""
+    if fps is not None and not 0 < fps < float("inf"):
+        raise OptionError(f"--fps is a number of rows a second above 0, not {fps:g}.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise OptionError(f"--threshold is a probability from 0 to 1, not {threshold:g}.")
+    if segments_from_rows is not None and not abs(segments_from_rows) < float("inf"):
+        raise OptionError(f"--segments-from-rows is a score, not {segments_from_rows:g}.")
+
+
+def tious_of(text: str | None) -> tuple[float, ...]:
+    """`0.3,0.5` or `FIRST:LAST:STEP`, each above 0 and at most 1; none if the option is not given."""
+    if text is None:
+        return ()
+    try:
+        if ":" in text:
+            first, last, step = (float(word) for word in text.split(":"))
+            count = int((last - first) / step + 1.5)
+            values = tuple(round(first + step * place, 6) for place in range(count if 0 < count < 1000 else 0))
+        else:
+            values = tuple(float(word) for word in text.split(","))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        values = ()
+    if not values or not all(0 < value <= 1 for value in values) or len({*values}) < len(values):
+        raise OptionError(
+            f"--tiou takes numbers above 0 up to 1, as 0.3,0.5 or 0.5:0.95:0.05, not '{printable(text)}'."
+        )
+    return values
 
 
 def spread_of(reports: Sequence[Report]) -> dict[str, dict[str, float]]:
@@ -129,7 +206,7 @@ def text(report: Report) -> str:
     counts = report.positives
     present = [name for name, positives in zip(report.classes, counts, strict=True) if positives]
     absent = [printable(name) for name, positives in zip(report.classes, counts, strict=True) if not positives]
-    lines = [printable(report.path)]
+    lines = [printable(report.path) if report.kind == "store of scores" else f"{printable(report.path)}, {report.kind}"]
     if report.random_weights:
         loud = "RANDOM WEIGHTS: the features come from a network that was never trained"
         lines.append(typer.style(loud, fg="red", bold=True))  # echo drops the colour when it is piped
@@ -137,8 +214,14 @@ def text(report: Report) -> str:
     lines.append(f"labels {report.taken}")
     expected = report.scored + len(report.missing)
     extra = f"; {report.extra} more videos have scores and are not in this split" if report.extra else ""
-    covered = f"{report.scored} of {expected} videos scored, {report.rows} rows{extra}"
+    what = "segments" if report.protocol == "detection" else "rows"
+    covered = f"{report.scored} of {expected} videos scored, {report.rows} {what}{extra}"
     lines.append(f"{printable(report.split)}: {covered}")
+    for said, videos in (("have no scores", report.missing), ("are not in the labels", report.unknown)):
+        if videos:
+            shown = ", ".join(f"'{printable(video)}'" for video in videos[:5])
+            lines.append(f"{len(videos)} videos {said}: {shown}{' ...' if len(videos) > 5 else ''}")
+    lines += [printable(note) for note in report.notes]
     if absent:
         shown = ", ".join(absent[:8]) + (" ..." if len(absent) > 8 else "")
         lines.append(f"classes without positives, in no mean: {shown}")
@@ -177,8 +260,10 @@ def class_table(report: Report) -> str:
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["class", "positives", "ap"])
-    for name, positives, value in zip(report.classes, report.positives, report.average_precision, strict=True):
+    columns = {"ap": report.average_precision, **report.columns}
+    writer.writerow(["class", "positives", *columns])
+    for place, (name, positives) in enumerate(zip(report.classes, report.positives, strict=True)):
         safe = f"'{name}" if name.startswith(FORMULA) else name
-        writer.writerow([safe, positives, "" if value is None else repr(value)])
+        values = [of_class[place] for of_class in columns.values()]
+        writer.writerow([safe, positives, *("" if value is None else repr(value) for value in values)])
     return out.getvalue()

@@ -5,17 +5,21 @@ Shape letters: T rows of one video, N rows of all, C classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads import metrics
-from heads.protocols import Answers, Protocol, ScoringError
+from heads.grids import Grid
+from heads.predictions import MAX_CELLS, Predictions
+from heads.protocol import Answers, Protocol, ScoringError
 from stores.labels import IGNORED, Boundary, LabelAt, Labels, match_videos
 from stores.names import printable
-from stores.spec import FeatureSet, FeatureStore, Granularity, Rows
+from stores.spec import FeatureSet, FeatureStore, Granularity
 
 WINDOWS = "windows"  # the set of the scores of overlapping windows, beside their averages
 
@@ -64,7 +68,8 @@ def label_columns(classes: tuple[str, ...], labels: Labels, videos: Iterable[str
     if lost := sorted(strange & used):
         raise ScoringError(
             f"the labels have {len(lost)} classes that the scores do not know, "
-            f"'{printable(labels.classes[lost[0]])}' is the first. Train with labels that have them."
+            f"'{printable(labels.classes[lost[0]])}' is the first. Predict these "
+            "classes too, or score with labels that have the same classes."
         )
     return columns
 
@@ -75,60 +80,130 @@ def _chosen(table: NDArray[np.int8], columns: NDArray[np.intp]) -> NDArray[np.in
 
 
 def read_answers(
-    features: FeatureSet,
+    predictions: Predictions,
+    classes: tuple[str, ...],
     windows: FeatureSet | None,
     labels: Labels,
     pairs: Mapping[str, str],
     columns: NDArray[np.intp],
     protocol: Protocol,
+    grid: Grid | None,
     at: LabelAt,
     boundary: Boundary,
 ) -> Answers:
     """What a protocol compares.
 
     Args:
-        features: the scores of rows or of whole videos.
+        predictions: the scores of rows or of whole videos.
+        classes: of their columns.
         windows: those of overlapping windows, for a protocol that looks at them.
         labels: of at least the videos of `pairs`.
-        pairs: id in the store to id in the labels.
+        pairs: id in the predictions to id in the labels.
         columns: as `label_columns` gives them.
         protocol: says which rows count.
+        grid: the times of rows whose file gives none.
         at: where rows are looked up in the labels, for protocols that score rows.
         boundary: which ends of a label count, likewise.
 
     Raises:
-        ScoringError: a score is nan, or windows do not belong to the scores.
+        ScoringError: a score is nan or inf, windows do not belong to the scores, or there are more scores than fit.
     """
-    answers = Answers(features.spec.classes, [], [], [], [], [])
+    answers = Answers(classes, [], [], [], [], [])
+    pool = _Pool(_rows_to_score(predictions, pairs, protocol) if windows is None else 0, len(classes))
     for video, named in pairs.items():
-        rows = _without_nan(features, video)
-        duration = labels.videos[named].duration or float(rows.times[-1, 1])
-        table = rows.features
+        table, times = _sound(predictions, video, classes)
+        duration = labels.videos[named].duration
+        if times is None and protocol.level == "row":
+            assert grid is not None, "rows without times were refused"
+            times = grid.of(video, len(table), duration)
+        duration = duration or (float(times[-1, 1]) if times is not None else 0.0)
         if protocol.level == "video":
             table, truth = table.max(axis=0, keepdims=True), labels.video(named)[None]
         elif protocol.rows == "points":
-            times = _charades_times(duration)
-            table = table[_row_at(rows.times, times)]
-            truth = labels.rows(named, np.stack([times, times], axis=1), "centre", "inclusive")
+            points = _charades_times(duration)
+            assert times is not None, "rows have times here"
+            table = table if grid is not None and grid.points else table[_row_at(times, points)]
+            truth = labels.rows(named, np.stack([points, points], axis=1), "centre", "inclusive")
         else:
-            truth = labels.rows(named, rows.times, at, boundary)
+            assert times is not None, "rows have times here"
+            truth = labels.rows(named, times, at, boundary)
         truth = _chosen(truth, columns)
+        if protocol.probabilities and predictions.partial:
+            table = np.maximum(table, 0)  # a class that is not listed
         if windows is not None:
-            seen = _without_nan(windows, video)
-            table, truth = seen.features, _of_windows(truth, rows.times, seen.times, video)
+            assert times is not None, "windows have times"
+            seen = windows.read(video)
+            _require_numbers(video, seen.features, classes)
+            table, truth = seen.features, _of_windows(truth, times, seen.times, video)
+        table, truth = pool.add(table, truth)
         answers.videos.append(named)
         answers.scores.append(table)
         answers.labels.append(truth)
         answers.segments.append(_segments(labels, named, columns))
         answers.durations.append(duration)
-    return answers
+    return dataclasses.replace(answers, whole=pool.tables)
 
 
-def _without_nan(features: FeatureSet, video: str) -> Rows:
-    rows = features.read(video)
-    if (bad := int(np.isnan(rows.features).sum())) > 0:
-        raise ScoringError(f"{bad} scores of '{printable(video)}' are nan. Predict that video again.")
-    return rows
+class _Pool:
+    """Rows of all videos in one table each, of which the videos' own are parts, so that none lies there twice."""
+
+    def __init__(self, rows: int, classes: int) -> None:
+        if rows * classes > MAX_CELLS:
+            raise ScoringError(
+                f"{rows} rows of {classes} classes are more than the {MAX_CELLS} scores that fit. Score a part of the "
+                "videos (--split, --common-with)."
+            )
+        self._rows, self._classes, self._filled = rows, classes, 0
+        self._scores: NDArray[Any] | None = None
+        self._labels = np.empty((rows, classes), np.int8)
+
+    def add(self, table: NDArray[Any], truth: NDArray[np.int8]) -> tuple[NDArray[Any], NDArray[np.int8]]:
+        """The two, copied into the tables if those have been planned."""
+        if not self._rows:
+            return table, truth
+        if self._scores is None:
+            self._scores = np.empty((self._rows, self._classes), table.dtype)
+        if np.promote_types(self._scores.dtype, table.dtype) != self._scores.dtype:
+            self._scores = None  # videos of several dtypes: they are pooled at the end
+            self._rows = 0
+            return table, truth
+        part = slice(self._filled, self._filled + len(table))
+        self._scores[part], self._labels[part] = table, truth
+        self._filled = part.stop
+        return self._scores[part], self._labels[part]
+
+    @property
+    def tables(self) -> tuple[NDArray[Any], NDArray[np.int8]] | None:
+        """Both, if they hold all that was added."""
+        return (self._scores, self._labels) if self._scores is not None and self._filled == self._rows else None
+
+
+def _rows_to_score(predictions: Predictions, pairs: Mapping[str, str], protocol: Protocol) -> int:
+    if protocol.level == "video":
+        return len(pairs)
+    if protocol.rows == "points":
+        return len(pairs) * metrics.CHARADES_POINTS
+    return sum(predictions.num_rows(video) for video in pairs)
+
+
+def _sound(
+    predictions: Predictions, video: str, classes: tuple[str, ...]
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    table, times = predictions.read(video)
+    _require_numbers(video, table, classes, partial=predictions.partial)
+    return table, times
+
+
+def _require_numbers(video: str, table: NDArray[Any], classes: tuple[str, ...], *, partial: bool = False) -> None:
+    """ScoringError, naming video and class, if a score is nan or infinite; unlisted classes are -inf by intention."""
+    sound = np.isfinite(table) | (table == -np.inf) if partial else np.isfinite(table)
+    if not sound.all():
+        row, column = np.unravel_index(int(np.argmin(sound)), table.shape)
+        kind = "nan" if np.isnan(table[row, column]) else "infinite"
+        raise ScoringError(
+            f"{int((~sound).sum())} scores of '{printable(video)}' are {kind}, the first in row {row}, class "
+            f"'{printable(classes[column])}'. Predict that video again."
+        )
 
 
 def _of_windows(
@@ -146,6 +221,7 @@ def _of_windows(
 
 def with_missing(answers: Answers, labels: Labels, missing: Iterable[str], columns: NDArray[np.intp]) -> Answers:
     """Charades localisation counts videos without scores: they come last in every ranking."""
+    answers = dataclasses.replace(answers, whole=None)
     ids = match_videos(missing, labels.videos).pairs
     for named in ids.values():
         duration = labels.videos[named].duration

@@ -46,6 +46,8 @@ def compare_stores(one: Path, other: Path, question: Question) -> Comparison:
         ScoringError: as `score_store`; or videos, labels, classes or protocol differ.
     """
     question = replace(question, resamples=question.resamples or RESAMPLES)
+    if question.common_with:  # then videos that one of the two lacks are left out of both
+        question = replace(question, common_with=tuple(dict.fromkeys((*question.common_with, one, other))))
     first, second = (scored(path, replace(question, resamples=0)) for path in (one, other))
     _require_comparable(first, second)
     place = {video: index for index, video in enumerate(first.answers.videos)}
@@ -77,7 +79,8 @@ def _require_comparable(one: Scored, other: Scored) -> None:
     ):
         if lone := sorted(set(left_names) ^ set(right_names)):
             holder = first.path if lone[0] in left_names else second.path
-            raise ScoringError(f"{both}: only {printable(holder)} has the {what} '{printable(lone[0])}'.")
+            remedy = " --common-with the other scores what both have." if what == "video" else ""
+            raise ScoringError(f"{both}: only {printable(holder)} has the {what} '{printable(lone[0])}'.{remedy}")
     truths = [_truth(side) for side in (one, other)]
     if differing := sorted(video for video in truths[0] if truths[0][video] != truths[1][video]):
         raise ScoringError(f"{both}: the labels of '{printable(differing[0])}' differ. Give both the same --labels.")

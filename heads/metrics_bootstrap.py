@@ -208,6 +208,7 @@ def resampled_gap(
     """(R,) `global_average_precision` of (V, C) scores and labels."""
     top_VK = top_classes(scores, top_k)
     top_scores, top_labels = (np.take_along_axis(table, top_VK, 1).ravel() for table in (scores, labels))
+    top_labels = np.where(top_scores == -np.inf, 0, top_labels)
     video_N = np.repeat(np.arange(len(scores)), top_VK.shape[1])
     sums_R, _ = precision_sums(top_scores, top_labels, video_N, counts_VR)
     return _ratio(sums_R, (labels == 1).sum(axis=1) @ counts_VR.astype(np.float64))
@@ -219,7 +220,7 @@ def resampled_yt8m_map(
     """(R,) `yt8m_map` of (V, C) scores and labels."""
     outside_VC = np.ones(scores.shape, bool)
     np.put_along_axis(outside_VC, top_classes(scores, top_k), False, 1)
-    kept = np.where(outside_VC, np.int8(-1), labels)
+    kept = np.where(outside_VC | (scores == -np.inf), np.int8(-1), labels)
     positives_CR = (labels == 1).T.astype(np.float64) @ counts_VR.astype(np.float64)
     total_R = np.zeros(counts_VR.shape[1])
     for of_class, truth, positives_R in zip(scores.T, kept.T, positives_CR, strict=True):

@@ -23,7 +23,7 @@ def action_conditional(
     probs: Sequence[NDArray[Any]],
     labels: Sequence[NDArray[Any]],
     tau: int = 0,
-    threshold: float = 0.5,
+    threshold: float | NDArray[np.float64] = 0.5,
     window: Window = "paper",
 ) -> dict[str, float]:
     """Precision, recall, F1 and AP of class i where class j holds, averaged over all pairs that occur.
@@ -32,7 +32,7 @@ def action_conditional(
         probs: (T, C) probabilities of each video; videos may differ in T.
         labels: (T, C) 0 or 1 of each video.
         tau: 0 for steps at which j is present; else steps without j that follow one with j by `tau` or less.
-        threshold: a probability from here on is a prediction.
+        threshold: a probability from here on is a prediction; one for all classes, or (C,) one for each.
         window: `paper` is [t - tau, t], `official` the released code's [t - tau + 1, t], which published
             tables used.
 
@@ -45,6 +45,7 @@ def action_conditional(
     """
     probs_NC, labels_NC = pooled_tables(probs, labels)
     given_NC = given_rows([np.asarray(table) for table in labels], labels_NC.shape[1], tau, window)
+    threshold_C = np.broadcast_to(threshold, given_NC.shape[1])
     kinds: list[list[NDArray[np.float64]]] = [[], [], [], []]
     for j in range(labels_NC.shape[1]):
         p_NC, y_NC = probs_NC[given_NC[:, j]], labels_NC[given_NC[:, j]]
@@ -52,7 +53,7 @@ def action_conditional(
         truth_C[j] = 0  # a class says nothing about itself
         pairs = np.flatnonzero(truth_C)
         p_NC, y_NC = p_NC[:, pairs], y_NC[:, pairs]
-        predicted_NC = p_NC >= threshold
+        predicted_NC = p_NC >= threshold_C[pairs]
         correct = (predicted_NC & (y_NC == 1)).sum(axis=0)
         precision = correct / np.maximum(predicted_NC.sum(axis=0), 1)
         recall = correct / truth_C[pairs]

@@ -65,15 +65,29 @@ def by_class(scores: NDArray[Any], labels: NDArray[Any], ties: Ties = "together"
     """(C,) average precision of every column of checked tables, some columns at a time."""
     num_rows, num_classes = scores.shape
     step = max(1, BLOCK // max(num_rows, 1))
-    parts = [
-        average_precisions(
-            np.ascontiguousarray(scores[:, first : first + step].T),
-            np.ascontiguousarray(labels[:, first : first + step].T),
-            ties,
-        )
-        for first in range(0, num_classes, step)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0)
+    parts = []
+    for first in range(0, num_classes, step):
+        scores_KN, labels_KN = (np.ascontiguousarray(table[:, first : first + step].T) for table in (scores, labels))
+        if ties == "together":
+            parts += [_tied_precision(row, truth) for row, truth in zip(scores_KN, labels_KN, strict=True)]
+        else:
+            parts += average_precisions(scores_KN, labels_KN, ties).tolist()
+    return np.array(parts, np.float64)
+
+
+def _tied_precision(scores_N: NDArray[Any], labels_N: NDArray[Any]) -> float:
+    """What `average_precisions` gives with ties together, for one long ranking.
+
+    No entry is followed to its place: what stands at or above a positive is counted in sorted scores, which takes
+    a quarter of the time of an argsort.
+    """
+    found_P = np.sort(scores_N[labels_N > 0])
+    if not found_P.size:
+        return float("nan")
+    known_N = labels_N >= 0
+    passed_N = np.sort(scores_N if known_N.all() else scores_N[known_N])
+    above_P = len(found_P) - np.searchsorted(found_P, found_P)
+    return float((above_P / (len(passed_N) - np.searchsorted(passed_N, found_P))).mean())
 
 
 def mean_of_known(values: NDArray[np.float64]) -> float:

@@ -17,7 +17,7 @@ def global_average_precision(scores: NDArray[Any], labels: NDArray[Any], top_k: 
     """GAP of YouTube-8M: AP of all videos' `top_k` predictions in one ranking.
 
     Args:
-        scores: (V, C) any real numbers, comparable between videos.
+        scores: (V, C) any real numbers, comparable between videos; -inf is no prediction, and never right.
         labels: (V, C) 0 or 1. All positives are in the denominator, also those outside the top.
 
     Returns:
@@ -31,6 +31,7 @@ def global_average_precision(scores: NDArray[Any], labels: NDArray[Any], top_k: 
     scores, labels = checked(scores, labels)
     top_VK = top_classes(scores, top_k)
     top_scores, top_labels = (np.take_along_axis(table, top_VK, 1).reshape(1, -1) for table in (scores, labels))
+    top_labels = np.where(top_scores == -np.inf, np.int8(0), top_labels)
     positives = labels.sum(dtype=np.int64)[None]
     return float(average_precisions(top_scores, top_labels, positives_K=positives)[0])
 
@@ -44,7 +45,7 @@ def yt8m_map(scores: NDArray[Any], labels: NDArray[Any], top_k: int = 20) -> flo
     scores, labels = checked(scores, labels)
     outside_VC = np.ones(scores.shape, bool)
     np.put_along_axis(outside_VC, top_classes(scores, top_k), False, 1)
-    kept = np.where(outside_VC, np.int8(-1), labels)
+    kept = np.where(outside_VC | (scores == -np.inf), np.int8(-1), labels)
     found_C = by_class(scores, kept) * (kept == 1).sum(axis=0)  # sums of precision, nan where nothing is kept
     positives_C = labels.sum(axis=0, dtype=np.int64)
     present = positives_C > 0
@@ -78,11 +79,14 @@ def hit_at_1(scores: NDArray[Any], labels: NDArray[Any]) -> float:
     return float(np.take_along_axis(labels, scores.argmax(axis=1)[:, None], 1).mean())
 
 
-def multilabel_metrics(probs: NDArray[Any], labels: NDArray[Any], threshold: float = 0.5) -> dict[str, float]:
+def multilabel_metrics(
+    probs: NDArray[Any], labels: NDArray[Any], threshold: float | NDArray[np.float64] = 0.5
+) -> dict[str, float]:
     """Hamming and zero-one loss, ranking loss, coverage, Jaccard scores and LRAP over rows.
 
     Args:
-        probs: (N, C) probabilities; from `threshold` on the class is predicted.
+        probs: (N, C) probabilities.
+        threshold: from it on a class is predicted; one for all, or (C,) one for each.
         labels: (N, C) 0 or 1.
 
     Returns:
@@ -119,11 +123,14 @@ def multilabel_metrics(probs: NDArray[Any], labels: NDArray[Any], threshold: flo
     }
 
 
-def weighted_metrics(probs: NDArray[Any], labels: NDArray[Any], threshold: float = 0.5) -> dict[str, float]:
+def weighted_metrics(
+    probs: NDArray[Any], labels: NDArray[Any], threshold: float | NDArray[np.float64] = 0.5
+) -> dict[str, float]:
     """Means over classes, each weighted by how often it occurs; the macro mAP beside them.
 
     Args:
-        probs: (N, C) probabilities; from `threshold` on the class is predicted.
+        probs: (N, C) probabilities.
+        threshold: from it on a class is predicted; one for all, or (C,) one for each.
         labels: (N, C) 0 or 1.
 
     Returns:

@@ -1,14 +1,12 @@
 """Ways of scoring, by the names that are printed beside every number; no torch.
 
-Shape letters: T rows of one video, N rows of all, V videos, C classes, R replicates of a bootstrap.
+Shape letters: C classes, R replicates of a bootstrap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,84 +22,39 @@ from heads.metrics_bootstrap import (
     rows_of_videos,
 )
 from heads.metrics_conditional import Window
+from heads.metrics_detection import TIOUS, resampled_detection_map
 from heads.metrics_ranking import Ties
-from stores.errors import VlError
+from heads.protocol import Answers, Detections, Protocol, Resample, ScoringError
+from stores.names import printable
 
+__all__ = [
+    "PROTOCOLS",
+    "Answers",
+    "Detections",
+    "Protocol",
+    "ScoringError",
+    "Threshold",
+    "conditional",
+    "detection",
+    "with_threshold",
+]
+
+THRESHOLD = 0.5
 LOWER_THRESHOLD = 0.3  # at which STAN's author reports precision, recall and F1
 
 
-class ScoringError(VlError):
-    """Scores that cannot be scored as asked."""
+Threshold = float | Mapping[str, float]
+"""From which probability on a class is predicted: one for all, or one for each name."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Scores and labels of the videos that are scored, on the rows that the protocol looks at."""
-
-    classes: tuple[str, ...]
-    videos: list[str]  # ids in the labels
-    scores: list[NDArray[Any]]  # (T, C) each; one row a video where whole videos are scored
-    labels: list[NDArray[np.int8]]  # (T, C) each: 1, 0, or -1 for unknown
-    segments: list[list[tuple[int, float, float]]]  # class, start, end in seconds
-    durations: list[float]  # seconds
-
-    @cached_property
-    def pooled(self) -> tuple[NDArray[Any], NDArray[np.int8]]:
-        """(N, C) scores and labels of all rows."""
-        return np.concatenate(self.scores), np.concatenate(self.labels)
-
-    @cached_property
-    def video_N(self) -> NDArray[np.intp]:
-        """(N,) the index of every row's video."""
-        return rows_of_videos(self.scores)
-
-    @cached_property
-    def average_precision(self) -> NDArray[np.float64]:
-        """(C,) of all rows, ties together; nan for classes without positives."""
-        return metrics.class_average_precision(*self.pooled)
-
-    @property
-    def mean_average_precision(self) -> float:
-        """What `frame_map` and `video_map` give; the long part is shared with the table of classes."""
-        known = self.average_precision[~np.isnan(self.average_precision)]
-        return float(known.mean()) if known.size else float("nan")
-
-    @cached_property
-    def right_classes(self) -> NDArray[np.intp]:
-        """(V,) the one class of every video.
-
-        Raises:
-            ScoringError: a video has none or several.
-        """
-        labels_VC = self.pooled[1] == 1
-        if (wrong := int((labels_VC.sum(axis=1) != 1).sum())) > 0:
-            raise ScoringError(
-                f"top1 needs one class a video, but {wrong} of {len(labels_VC)} videos have none or several. "
-                "Choose another --protocol."
-            )
-        classes_V: NDArray[np.intp] = labels_VC.argmax(axis=1)
-        return classes_V
+def _of_classes(answers: Answers, threshold: Threshold) -> float | NDArray[np.float64]:
+    """The threshold, or (C,) those of the classes of the answers."""
+    if isinstance(threshold, float | int):
+        return threshold
+    return np.array([threshold[name] for name in answers.classes])
 
 
-Measure = Callable[[Answers], Mapping[str, float]]
-Resample = Callable[[Answers, Counts], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A way of scoring, by the name that is printed beside every number it gives."""
-
-    level: Literal["row", "video"]  # a row store may be scored as video too: by the maximum over its rows
-    text: str
-    measure: Measure  # the first value is the score
-    resample: Resample  # (R,) that score in the replicates of a bootstrap
-    rows: Literal["stored", "points", "windows"] = "stored"  # points: Charades' 25 times; windows: overlapping ones
-    unknown: bool = False  # whether labels of -1 can be left out
-    probabilities: bool = False  # whether scores must lie in [0, 1]
-    chance: bool = False  # whether a mean over classes of the share of positives is what chance gives
-
-
-def conditional(taus: Sequence[int], window: Window) -> Protocol:
+def conditional(taus: Sequence[int], window: Window, threshold: Threshold = THRESHOLD) -> Protocol:
     """Action-conditional scores at each of `taus`; the AP of the first is the score.
 
     Raises:
@@ -115,7 +68,8 @@ def conditional(taus: Sequence[int], window: Window) -> Protocol:
     def measure(answers: Answers) -> dict[str, float]:
         values: dict[str, float] = {}
         for tau in taus:
-            found = metrics.action_conditional(answers.scores, answers.labels, tau, window=window)
+            cut = _of_classes(answers, threshold)
+            found = metrics.action_conditional(answers.scores, answers.labels, tau, cut, window)
             ending = f"_tau{tau}" if len(taus) > 1 else ""
             values |= {f"{name}{ending}": value for name, value in _main_first("map", found).items()}
         return values
@@ -130,7 +84,80 @@ def conditional(taus: Sequence[int], window: Window) -> Protocol:
         measure,
         lambda a, counts: resampled_conditional_map(a.scores, a.labels, counts, taus[0], window),
         probabilities=True,
+        thresholds=True,
     )
+
+
+def multilabel(threshold: Threshold = THRESHOLD) -> Protocol:
+    """LRAP and the losses of MLAD's Table 2."""
+    return Protocol(
+        "row",
+        f"LRAP over rows, and the losses of MLAD's Table 2 at {_shown(threshold)}",
+        lambda a: _main_first("lrap", metrics.multilabel_metrics(*a.pooled, threshold=_of_classes(a, threshold))),
+        _resampled_rows(lambda scores, labels: metrics.multilabel_metrics(scores, labels)["lrap"]),
+        probabilities=True,
+        thresholds=True,
+    )
+
+
+def weighted(threshold: Threshold | None = None) -> Protocol:
+    """STAN's scores: at 0.5 and, as its author, 0.3; or at another threshold alone."""
+    at = f"thresholds {THRESHOLD} and {LOWER_THRESHOLD}" if threshold is None else _shown(threshold)
+    return Protocol(
+        "video",
+        f"AP over videos weighted by class frequency; precision, recall and F1 at {at}",
+        lambda a: _weighted(a) if threshold is None else _weighted_at(a, threshold),
+        _resampled(weighted=True),
+        probabilities=True,
+        thresholds=True,
+    )
+
+
+def detection(tious: Sequence[float] = TIOUS) -> Protocol:
+    """Segments against segments, as ActivityNet's challenge; the mean over all tIoU is the score."""
+    shown = ", ".join(f"{tiou:g}" for tiou in tious)
+    return Protocol(
+        "segment",
+        f"mean over tIoU {shown} of interpolated AP of segments, each ground truth found once, as ActivityNet",
+        lambda a: _detection(a),
+        lambda a, counts: resampled_detection_map(_detections(a).matched, counts),
+    )
+
+
+def _detections(answers: Answers) -> Detections:
+    assert isinstance(answers, Detections), "scoring reads segments for this protocol"
+    return answers
+
+
+def _detection(answers: Answers) -> dict[str, float]:
+    found = _detections(answers)
+    known_KC = found.precision_KC[:, found.positives > 0]
+    means = known_KC.mean(axis=1).tolist() if known_KC.size else [float("nan")] * len(found.tious)
+    named = {f"map_{tiou:g}": value for tiou, value in zip(found.tious, means, strict=True)}
+    return {"map": float(np.mean(means)), **named}
+
+
+def with_threshold(name: str, threshold: Threshold, taus: Sequence[int], windows: Mapping[str, Window]) -> Protocol:
+    """The protocol of that name at another threshold.
+
+    Raises:
+        ScoringError: it has none.
+    """
+    if name in windows:
+        return conditional(taus or (0,), windows[name], threshold)
+    if name == "multilabel":
+        return multilabel(threshold)
+    if name == "weighted":
+        return weighted(threshold)
+    having = ", ".join(known for known, protocol in PROTOCOLS.items() if protocol.thresholds)
+    raise ScoringError(f"a threshold is for --protocol {having}; {printable(name)} has none.")
+
+
+def _shown(threshold: Threshold) -> str:
+    if isinstance(threshold, float | int):
+        return f"threshold {threshold:g}"
+    values = sorted(threshold.values())
+    return f"a threshold for each class, {values[0]:.3g} to {values[-1]:.3g}"
 
 
 def _main_first(name: str, values: Mapping[str, float]) -> dict[str, float]:
@@ -142,6 +169,10 @@ def _weighted(answers: Answers) -> dict[str, float]:
     lower = metrics.weighted_metrics(*answers.pooled, threshold=LOWER_THRESHOLD)
     named = {f"{name}_{LOWER_THRESHOLD}": lower[name] for name in ("precision", "recall", "f1")}
     return metrics.weighted_metrics(*answers.pooled) | named
+
+
+def _weighted_at(answers: Answers, threshold: Threshold) -> dict[str, float]:
+    return metrics.weighted_metrics(*answers.pooled, threshold=_of_classes(answers, threshold))
 
 
 def _mstct(answers: Answers) -> dict[str, float]:
@@ -221,20 +252,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "action-conditional": conditional((0,), "paper"),
     "action-conditional-official": conditional((0,), "official"),
-    "multilabel": Protocol(
-        "row",
-        "LRAP over rows, and the losses of MLAD's Table 2 at threshold 0.5",
-        lambda a: _main_first("lrap", metrics.multilabel_metrics(*a.pooled)),
-        _resampled_rows(lambda scores, labels: metrics.multilabel_metrics(scores, labels)["lrap"]),
-        probabilities=True,
-    ),
-    "weighted": Protocol(
-        "video",
-        "AP over videos weighted by class frequency; precision, recall and F1 at thresholds 0.5 and 0.3",
-        _weighted,
-        _resampled(weighted=True),
-        probabilities=True,
-    ),
+    "multilabel": multilabel(),
+    "weighted": weighted(),
     "top1": Protocol(
         "video",
         "share of videos whose highest class is the right one",
@@ -287,4 +306,5 @@ PROTOCOLS: Mapping[str, Protocol] = {
         rows="windows",
         chance=True,
     ),
+    "detection": detection(),
 }

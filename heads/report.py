@@ -33,6 +33,10 @@ class Report:
     average_precision: tuple[float | None, ...]  # of each class; None where it has no positive
     random_weights: bool
     warnings: tuple[str, ...] = field(default=())
+    kind: str = "store of scores"  # the form of the predictions
+    notes: tuple[str, ...] = ()  # what was decided
+    unknown: tuple[str, ...] = ()  # videos with scores that the labels do not have at all
+    columns: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)  # more about each class
     interval: Interval | None = None  # of the score, where a bootstrap was asked for
 
     @property
@@ -44,6 +48,7 @@ class Report:
         """As JSON types; a number that does not exist is null."""
         return {
             "path": str(self.path),
+            "form": self.kind,
             "protocol": self.protocol,
             "score": number(self.score),
             "interval": interval_dict(self.interval),
@@ -54,12 +59,18 @@ class Report:
             "videos_scored": self.scored,
             "videos_expected": self.scored + len(self.missing),
             "missing": list(self.missing),
+            "extra_videos": self.extra,
+            "unknown_videos": list(self.unknown),
+            "notes": list(self.notes),
             "rows": self.rows,
             "random_weights": self.random_weights,
             "warnings": list(self.warnings),
             "classes": [
                 {"class": name, "positives": positives, "ap": value}
-                for name, positives, value in zip(self.classes, self.positives, self.average_precision, strict=True)
+                | {column: values[place] for column, values in self.columns.items()}
+                for place, (name, positives, value) in enumerate(
+                    zip(self.classes, self.positives, self.average_precision, strict=True)
+                )
             ],
         }
 

@@ -1,34 +1,49 @@
-"""From a store of scores and labels to a number under a named protocol; no torch.
+"""From predictions of anybody and labels to a number under a named protocol; no torch.
 
 Scores and labels meet by the times of the rows, and by the names of the classes.
 
-Shape letters: T rows of one video, N rows of all, V videos, C classes, G positions on a grid.
+Shape letters: N rows of all videos, C classes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from heads import metrics
-from heads.answers import label_columns, read_answers, score_set, window_set, with_missing
+from heads.answers import label_columns, read_answers, window_set, with_missing
+from heads.coverage import Coverage, choose_split, column_names, cover, require_covered
+from heads.detections import read_detections
+from heads.grids import find_grid
 from heads.metrics_bootstrap import Counts, Interval, draw_videos
 from heads.metrics_conditional import Window
-from heads.protocols import PROTOCOLS, Answers, Protocol, ScoringError, conditional
+from heads.metrics_detection import TIOUS
+from heads.prediction_files import open_predictions
+from heads.predictions import Level, Predictions
+from heads.protocols import (
+    PROTOCOLS,
+    Answers,
+    Detections,
+    Protocol,
+    ScoringError,
+    Threshold,
+    conditional,
+    detection,
+    with_threshold,
+)
 from heads.report import Report, number, with_interval
-from stores import open_store
-from stores.label_files import SUBSETS, read_labels
-from stores.labels import Boundary, LabelAt, Labels, match_videos
+from stores.label_files import read_labels
+from stores.labels import Boundary, LabelAt, Labels
 from stores.names import printable
-from stores.spec import FeatureSet, FeatureStore
 
 CONDITIONAL: Mapping[str, Window] = {"action-conditional": "paper", "action-conditional-official": "official"}
+LEVEL_PROTOCOLS: Mapping[Level, str] = {"row": "frame-map", "video": "video-map", "segment": "detection"}
 MAX_JSON = 1 << 30  # bytes of a run's labels.json
 
 
@@ -37,7 +52,7 @@ class Question:
     """What to score, and how; None takes what the prediction or the labels say."""
 
     labels: Path | None = None
-    classes: Path | None = None  # names of the labels' classes
+    classes: Path | None = None  # names of the labels' classes, and of columns that have none
     split: str | None = None  # train, val, test, another subset of the labels, or all; None: see `score_store`
     protocol: str | None = None
     label_at: LabelAt | None = None
@@ -46,6 +61,14 @@ class Question:
     taus: tuple[int, ...] = ()  # of the action-conditional protocols; none: 0
     resamples: int = 0  # of the bootstrap over videos; 0: none
     seed: int = 0  # of the bootstrap
+    fps: float | None = None  # rows a second, for predictions that do not say where their rows lie
+    rows_of: Path | None = None  # STORE or STORE:SET whose rows those are
+    common_with: tuple[Path, ...] = ()  # other predictions: only videos that all of them score
+    threshold: Threshold | None = None  # from which probability on a class is predicted
+    tuned_on: str = ""  # where that is from
+    tious: tuple[float, ...] = ()  # of detection; none: 0.1 to 0.9
+    segments_from_rows: float | None = None  # detection: runs of rows from this score on
+    allow_constant: bool = True  # warn of scores that rank nothing; the command refuses them unless told
 
 
 def label_options(label_at: str | None, boundary: str | None) -> tuple[LabelAt | None, Boundary | None]:
@@ -96,7 +119,7 @@ def find_scores(target: Path, split: str | None) -> Path:
 
 
 def score_store(path: Path, question: Question) -> Report:
-    """Score the store at `path`: the split that was predicted, or else the test videos of the labels.
+    """Score the store or file at `path`: the split that was predicted, or else the test videos of the labels.
 
     Raises:
         ScoringError: labels are missing or do not fit, videos are missing, scores are nan, or the protocol is
@@ -116,62 +139,114 @@ class Scored:
 
 def scored(path: Path, question: Question) -> Scored:
     """As `score_store`, with what the report was made of."""
-    store = open_store(path)
-    try:
-        return _score(path, store, question)
-    finally:
-        store.close()
+    with open_predictions(path) as predictions:
+        return _score(predictions, question)
 
 
-def _score(path: Path, store: FeatureStore, question: Question) -> Scored:
-    features = score_set(path, store)
-    prediction = store.attachment("prediction") or {}
-    labels = _labels(path, prediction, question)
-    level = _level(features, prediction)
-    name, protocol = _protocol(question, level)
-    windows = window_set(path, store, name) if protocol.rows == "windows" else None
-    at: LabelAt = question.label_at or prediction.get("label_at") or labels.label_at
-    boundary: Boundary = question.boundary or prediction.get("boundary") or "strict"
-    split = _split(labels, prediction, question)
-    pairs, missing, extra = _coverage(features, prediction, labels, split, question.labels is not None)
-    if missing and not question.allow_missing:
-        shown = ", ".join(f"'{printable(video)}'" for video in missing[:3])
-        raise ScoringError(
-            f"{len(pairs)} of {len(pairs) + len(missing)} videos of '{printable(split)}' have scores in "
-            f"{printable(path)}; {shown}{' and others' if len(missing) > 3 else ''} have none. Predict them, or "
-            "give --allow-missing to score the rest."
-        )
-    if not pairs:
-        raise ScoringError(f"{printable(path)} has scores of no video of '{printable(split)}' that has labels.")
-    columns = label_columns(features.spec.classes, labels, pairs.values())
-    answers = read_answers(features, windows, labels, pairs, columns, protocol, at, boundary)
-    if protocol.rows == "points":
-        answers = with_missing(answers, labels, missing, columns)
-    table_NC, labels_NC = answers.pooled
-    _require_fit(name, protocol, table_NC, labels_NC)
+def held_videos(path: Path) -> list[str]:
+    """The ids of the videos that have scores there."""
+    with open_predictions(path) as predictions:
+        return list(predictions)
+
+
+def videos_to_score(path: Path, question: Question) -> list[str]:
+    """Ids, in the labels, of the videos that the question is about and that have scores."""
+    with open_predictions(path) as predictions:
+        _, coverage = _covered(predictions, read_their_labels(path, predictions.facts, question), question)
+    return list(coverage.pairs.values())
+
+
+def _covered(predictions: Predictions, labels: Labels, question: Question) -> tuple[str, Coverage]:
+    split = choose_split(labels, predictions, question.split)
+    others = [held_videos(other) for other in question.common_with]
+    own = question.labels is not None
+    return split, cover(predictions, labels, split, own_labels=own, common_with=others)
+
+
+def _score(predictions: Predictions, question: Question) -> Scored:
+    path, facts = predictions.path, predictions.facts
+    labels = read_their_labels(path, facts, question)
+    name, protocol = _protocol(question, predictions)
+    at: LabelAt = question.label_at or facts.get("label_at") or labels.label_at
+    boundary: Boundary = question.boundary or facts.get("boundary") or "strict"
+    split, coverage = _covered(predictions, labels, question)
+    require_covered(predictions, coverage, split, allow_missing=question.allow_missing)
+    pairs, missing = coverage.pairs, coverage.missing
+    classes, named = column_names(predictions, labels, question.classes)
+    grid = find_grid(predictions, protocol, name, question.fps, question.rows_of, question.label_at)
+    notes = [note for note in (named, grid.text if grid else "") if note]
+    warnings = list(predictions.notes)
+    if (question.fps is not None or question.rows_of is not None) and not (grid and grid.told):
+        warnings.append("--fps and --rows-of were not used: the file or the protocol says where its rows lie")
+    answers: Answers
+    if protocol.level == "segment":
+        tious, rule = question.tious or TIOUS, question.segments_from_rows
+        answers, told = read_detections(predictions, classes, labels, pairs, missing, grid, rule, tious)
+        warnings += told
+    else:
+        windows = None
+        if protocol.rows == "windows":
+            if predictions.store is None:
+                raise ScoringError(f"{name} needs the scores of every window, which only stores of vl hold.")
+            windows = window_set(path, predictions.store, name)
+        columns = label_columns(classes, labels, pairs.values())
+        answers = read_answers(predictions, classes, windows, labels, pairs, columns, protocol, grid, at, boundary)
+        if protocol.rows == "points":
+            answers = with_missing(answers, labels, missing, columns)
+        _require_fit(name, protocol, *answers.pooled)
+        if not predictions.partial:  # of which most classes are unlisted in most videos
+            warnings += constant_scores(answers, allowed=question.allow_constant)
+    if question.threshold is not None:
+        absent = [
+            known for known in classes if not isinstance(question.threshold, float) and known not in question.threshold
+        ]
+        if absent:
+            raise ScoringError(f"no threshold was tuned for the class '{printable(absent[0])}'.")
     values = protocol.measure(answers)
+    notes += [*_common_notes(question, coverage), *filter(None, [question.tuned_on])]
     report = Report(
         path=path,
         protocol=name,
         text=protocol.text,
         values=values,
-        chance=_chance(labels_NC, masked=name == "charades-video-map") if protocol.chance else None,
-        taken=_taken(protocol, at, boundary),
+        chance=_chance(answers.pooled[1], masked=name == "charades-video-map") if protocol.chance else None,
+        taken=_taken(protocol, at, boundary, question),
         split=split,
         scored=len(pairs),
-        missing=tuple(missing),
-        extra=extra,
-        rows=len(table_NC),
+        missing=missing,
+        extra=len(coverage.extra),
+        rows=answers.num_rows,
         classes=answers.classes,
-        positives=tuple(int(count) for count in (labels_NC == 1).sum(axis=0)),
+        positives=tuple(int(count) for count in answers.positives),
         average_precision=tuple(number(value) for value in answers.average_precision),
-        random_weights=bool(prediction.get("random_weights") or features.spec.random_weights),
-        warnings=(*_seen_in_training(split, prediction), *_constant(table_NC, answers.classes)),
+        random_weights=bool(facts.get("random_weights") or predictions.random_weights),
+        warnings=(*_seen_in_training(split, facts), *warnings),
+        kind=predictions.kind,
+        notes=tuple(notes),
+        unknown=coverage.unknown,
+        columns=_class_columns(answers, question),
     )
     if question.resamples:
         values_R = protocol.resample(answers, draw(answers, question))
         report = with_interval(report, Interval.of(values_R, len(answers.videos)))
     return Scored(report, protocol, answers)
+
+
+def _common_notes(question: Question, coverage: Coverage) -> list[str]:
+    if not question.common_with:
+        return []
+    others = " and ".join(printable(other) for other in question.common_with)
+    return [f"only the {len(coverage.pairs)} videos that {others} scores too; {coverage.left_out} left out"]
+
+
+def _class_columns(answers: Answers, question: Question) -> dict[str, tuple[float | None, ...]]:
+    """What the table of classes holds besides the AP."""
+    if isinstance(answers, Detections):
+        rows = zip(answers.tious, answers.precision_KC, strict=True)
+        return {f"ap_{tiou:g}": tuple(number(value) for value in values) for tiou, values in rows}
+    if isinstance(question.threshold, Mapping):
+        return {"threshold": tuple(question.threshold[name] for name in answers.classes)}
+    return {}
 
 
 def draw(answers: Answers, question: Question) -> Counts:
@@ -181,7 +256,7 @@ def draw(answers: Answers, question: Question) -> Counts:
     return draw_videos(len(answers.videos), question.resamples, question.seed)
 
 
-def _labels(path: Path, prediction: Mapping[str, Any], question: Question) -> Labels:
+def read_their_labels(path: Path, prediction: Mapping[str, Any], question: Question) -> Labels:
     """From the option, else from the prediction, else from the run in whose folder the store lies."""
     if question.labels is not None:
         return read_labels(question.labels, question.classes)
@@ -199,64 +274,27 @@ def _labels(path: Path, prediction: Mapping[str, Any], question: Question) -> La
     raise ScoringError(f"{printable(path)} has no labels with it. Give --labels a label file.")
 
 
-def _level(features: FeatureSet, prediction: Mapping[str, Any]) -> str:
-    """Row or video, as the prediction says, else by whether any video has more than one row."""
-    if prediction.get("level") in ("row", "video"):
-        return str(prediction["level"])
-    return "row" if any(features.entry(video).num_rows > 1 for video in features) else "video"
-
-
-def _protocol(question: Question, level: str) -> tuple[str, Protocol]:
-    name = question.protocol or ("frame-map" if level == "row" else "video-map")
+def _protocol(question: Question, predictions: Predictions) -> tuple[str, Protocol]:
+    level = predictions.level
+    name = question.protocol or predictions.protocol or LEVEL_PROTOCOLS[level]
     if name not in PROTOCOLS:
         raise ScoringError(f"there is no protocol '{printable(name)}'. There are: {', '.join(PROTOCOLS)}.")
-    if PROTOCOLS[name].level == "row" and level == "video":
-        raise ScoringError(f"{name} needs scores of rows, but these are of whole videos. Try --protocol video-map.")
-    if not question.taus:
-        return name, PROTOCOLS[name]
-    if name not in CONDITIONAL:
+    wanted = PROTOCOLS[name].level
+    if level == "segment" and wanted != "segment":
+        raise ScoringError(f"{name} needs scores of {wanted}s, but these are segments. Try --protocol detection.")
+    if level == "video" and wanted != "video":
+        raise ScoringError(
+            f"{name} needs scores of {wanted}s, but these are of whole videos. Try --protocol video-map."
+        )
+    if question.taus and name not in CONDITIONAL:
         raise ScoringError(f"--tau is for --protocol action-conditional; {name} has none.")
-    return name, conditional(question.taus, CONDITIONAL[name])
-
-
-def _split(labels: Labels, prediction: Mapping[str, Any], question: Question) -> str:
-    """What was asked for, else what was predicted, else the test videos of the labels, else all."""
-    return question.split or str(prediction.get("split") or ("test" if labels.has_subsets else "all"))
-
-
-def _coverage(
-    features: FeatureSet, prediction: Mapping[str, Any], labels: Labels, split: str, own_labels: bool
-) -> tuple[dict[str, str], list[str], int]:
-    """Store id -> label id of the videos to score; those without scores; how many scores nobody asked for.
-
-    The videos of a split are those that a label file given for scoring puts there; else those that the prediction
-    was to cover; else those that the labels put there.
-    """
-    held = [video for video in features if features.entry(video).num_rows]
-    wanted = [
-        video
-        for video, entry in labels.videos.items()
-        if split == "all" or (entry.subset and _same_subset(entry.subset, split))
-    ]
-    covers = isinstance(prediction.get("expected"), list) and prediction.get("split") == split
-    if covers and not (own_labels and wanted):
-        expected = [str(video) for video in prediction["expected"]]
-        pairs = match_videos(expected, labels.videos).pairs
-        if without := [video for video in expected if video not in pairs]:
-            raise ScoringError(
-                f"{len(without)} videos of '{printable(split)}' have no labels, '{printable(without[0])}' first."
-            )
-        there = set(held)
-        scored = {video: pairs[video] for video in expected if video in there}
-        return scored, [video for video in expected if video not in scored], len(there) - len(scored)
-    if not wanted:
-        raise ScoringError(f"the labels have no video of subset '{printable(split)}'. Score --split all, or another.")
-    matched = match_videos(held, wanted)
-    return matched.pairs, list(matched.only_labels), len(matched.only_store)
-
-
-def _same_subset(one: str, other: str) -> bool:
-    return SUBSETS.get(one.lower(), one.lower()) == SUBSETS.get(other.lower(), other.lower())
+    if name != "detection" and (question.tious or question.segments_from_rows is not None):
+        raise ScoringError(f"--tiou and --segments-from-rows are for --protocol detection; {name} has none.")
+    if question.threshold is not None:
+        return name, with_threshold(name, question.threshold, question.taus, CONDITIONAL)
+    if question.tious:
+        return name, detection(question.tious)
+    return name, conditional(question.taus, CONDITIONAL[name]) if question.taus else PROTOCOLS[name]
 
 
 def _require_fit(name: str, protocol: Protocol, scores: NDArray[Any], labels: NDArray[np.int8]) -> None:
@@ -279,7 +317,11 @@ def _chance(labels: NDArray[np.int8], *, masked: bool) -> float:
     return float((positives_C[present] / known_C[present]).mean()) if present.any() else float("nan")
 
 
-def _taken(protocol: Protocol, at: LabelAt, boundary: Boundary) -> str:
+def _taken(protocol: Protocol, at: LabelAt, boundary: Boundary, question: Question) -> str:
+    if protocol.level == "segment":
+        rule = question.segments_from_rows
+        made = "" if rule is None else f"; segments are runs of rows from {rule:g} on, scored by their mean"
+        return f"as segments{made}"
     if protocol.level == "video":
         return "of whole videos"
     if protocol.rows == "points":
@@ -294,60 +336,27 @@ def _seen_in_training(split: str, prediction: Mapping[str, Any]) -> tuple[str, .
     return ()
 
 
-def _constant(scores: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
-    if len(scores) < 2:
-        return ()
-    constant_C = (scores == scores[0]).all(axis=0)
-    if constant_C.all():
-        return ("all rows have the same scores: nothing was learned, or nothing was predicted",)
-    if constant_C.any():
-        names = [printable(name) for name, constant in zip(classes, constant_C, strict=True) if constant]
-        return (f"{len(names)} classes have one score in all rows: {', '.join(names[:5])}",)
-    return ()
+def constant_scores(answers: Answers, *, allowed: bool) -> tuple[str, ...]:
+    """Warnings of scores that rank nothing: classes with one score in all rows, videos with one for all classes.
 
-
-def position_only_scores(
-    labels: Sequence[ArrayLike],
-    times: Sequence[ArrayLike],
-    wanted: ArrayLike,
-    *,
-    relative: bool = False,
-    bins: int = 100,
-) -> NDArray[np.float64]:
-    """What knowing nothing but the time gives: how often each class is present there in the training videos.
-
-    A floor for every head: one that is no better has learned when things happen, not what is seen.
-
-    Args:
-        labels: (T, C) 0, 1 or -1 (left out) of each training video.
-        times: (T, 2) seconds of the same rows.
-        wanted: (N, 2) seconds of the rows to score, of one video.
-        relative: compare shares of the duration (the end of the last row) instead of seconds.
-        bins: positions of the grid, from 0 to the longest training video (or to 1); later times take the last.
-
-    Returns:
-        (N, C) probabilities: the share of positives at that position, smoothed by one row at the overall share, so
-        that a position no training row has gives the overall share.
+    Raises:
+        ScoringError: there are some and they are not allowed.
     """
-    tables = [np.asarray(table) for table in labels]
-    points = [_positions(np.asarray(rows, np.float64), relative) for rows in times]
-    if not tables or len(tables) != len(points):
-        raise ValueError(f"{len(tables)} training videos have labels, {len(points)} have times")
-    longest = 1.0 if relative else max(float(rows.max(initial=0)) for rows in points) * (1 + 1e-9)
-    scale = bins / longest if longest > 0 else 0.0
-    labels_NC = np.concatenate(tables)
-    place_N = np.minimum((np.concatenate(points) * scale).astype(np.intp), bins - 1)
-    positives_GC, known_GC = np.zeros((2, bins, labels_NC.shape[1]))
-    np.add.at(positives_GC, place_N, labels_NC == 1)
-    np.add.at(known_GC, place_N, labels_NC >= 0)
-    overall_C = positives_GC.sum(axis=0) / np.maximum(known_GC.sum(axis=0), 1)
-    share_GC = (positives_GC + overall_C) / (known_GC + 1)
-    asked_N = (_positions(np.asarray(wanted, np.float64), relative) * scale).astype(np.intp)
-    scores_NC: NDArray[np.float64] = share_GC[np.clip(asked_N, 0, bins - 1)]
-    return scores_NC
-
-
-def _positions(times: NDArray[np.float64], relative: bool) -> NDArray[np.float64]:
-    """(T,) centres of rows, in seconds or as shares of the end of the last row."""
-    centres: NDArray[np.float64] = times.mean(axis=1)
-    return centres / times[-1, 1] if relative and len(times) else centres
+    scores_NC, classes = answers.pooled[0], answers.classes
+    found = []
+    if len(scores_NC) > 1:
+        constant_C = (scores_NC == scores_NC[0]).all(axis=0)
+        if constant_C.all():
+            found.append("all rows have the same scores: nothing was learned, or nothing was predicted")
+        elif constant_C.any():
+            names = [printable(name) for name, constant in zip(classes, constant_C, strict=True) if constant]
+            found.append(f"{len(names)} classes have one score in all rows: {', '.join(names[:5])}")
+    if len(classes) > 1 and not found:
+        tables = zip(answers.videos, answers.scores, strict=True)
+        same = [video for video, table in tables if (table == table.flat[0]).all() and np.isfinite(table.flat[0])]
+        if same:
+            shown = ", ".join(f"'{printable(video)}'" for video in same[:5])
+            found.append(f"{len(same)} videos have one score for all classes and rows: {shown}")
+    if found and not allowed:
+        raise ScoringError(f"{found[0]}. Predict again, or give --allow-constant to score them as they are.")
+    return tuple(found)

@@ -82,6 +82,17 @@ def read_labels(path: str | Path, classes: str | Path | None = None) -> Labels:
     raise LabelError(f"{path} has the header '{shown}': {EXPECTED}.")
 
 
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """The names in a file of classes as `read_labels` takes it, in the order of their numbers.
+
+    Raises:
+        LabelError: the file is absent or not sound, or does not give every class one number and one name.
+    """
+    names, _ = _class_names(Path(path), path, ())
+    assert names is not None, "a file that is named is read"
+    return tuple(names[number] for number in sorted(names))
+
+
 @contextmanager
 def _reading(path: Path, limit: int) -> Iterator[TextIO]:
     """The file as text without its byte-order mark; what goes wrong while it is read becomes a LabelError."""

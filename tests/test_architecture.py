@@ -80,7 +80,9 @@ def test_help_starts_without_torch(words: list[str]) -> None:
 
 
 def test_score_logic_and_stores_import_without_torch() -> None:
-    modules = "stores, heads.metrics, heads.scoring, heads.comparison, heads.fusion"
+    modules = "stores, heads.metrics, heads.scoring, heads.comparison, heads.fusion, heads.tuning"
+    readers = [f"heads.{file.stem}" for file in (ROOT / "heads").glob("prediction*.py")]
+    modules = ", ".join([modules, *readers])
     assert fresh(f"import sys, {modules}; print('torch' in sys.modules)") == "False"
 
 

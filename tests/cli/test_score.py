@@ -185,7 +185,8 @@ def test_charades_localisation_picks_rows_by_their_times(said: Said) -> None:
     assert found["score"] == metrics.charades_localize_map(expected, segments, [4.0, 3.0, 2.0])
 
 
-ON_OTHER_ROWS = {"top1", "mstct-25", "mlad-slide"}  # one class a video, more than 25 rows, scores of windows
+# one class a video, more than 25 rows, scores of windows, segments
+ON_OTHER_ROWS = {"top1", "mstct-25", "mlad-slide", "detection"}
 
 
 @pytest.mark.parametrize("protocol", sorted(set(PROTOCOLS) - ON_OTHER_ROWS))
@@ -203,7 +204,7 @@ def test_top1_needs_one_class_a_video(said: Said) -> None:
     assert (code, "2 of 3 videos have none or several" in err) == (2, True)
     scores = {"b.mp4": np.array([[0.6, 0.5, 0.1]], np.float32), "d.mp4": np.array([[0.6, 0.5, 0.1]], np.float32)}
     predicted(Path("q.zarr"), scores, expected=["b.mp4", "d.mp4"])
-    assert report(said, "q.zarr", "--protocol", "top1")["score"] == 0.5
+    assert report(said, "q.zarr", "--protocol", "top1", "--allow-constant")["score"] == 0.5
 
 
 def test_the_rows_that_ms_tct_samples_need_more_than_25(said: Said) -> None:
@@ -223,7 +224,7 @@ def test_the_rows_that_ms_tct_samples_need_more_than_25(said: Said) -> None:
 def test_weighted_scores_stand_at_both_thresholds(said: Said) -> None:
     scores = {video: np.full((1, 3), 0.4, np.float32) for video in TEST}
     predicted(Path("p.zarr"), scores, level="video")
-    values = report(said, "p.zarr", "--protocol", "weighted")["values"]
+    values = report(said, "p.zarr", "--protocol", "weighted", "--allow-constant")["values"]
     # 0.4 is no prediction at 0.5 and one at 0.3, where run is right in 2 of 3 and jump in 1 of 3 videos
     assert (values["recall"], values["recall_0.3"]) == (0.0, 1.0)
     assert values["precision_0.3"] == pytest.approx((2 * 2 / 3 + 1 * 1 / 3) / 3)
@@ -435,7 +436,7 @@ def test_random_weights_stand_above_the_score(said: Said) -> None:
     assert report(said, "p.zarr")["random_weights"] is True
 
 
-def test_nan_scores_are_refused_and_constant_ones_are_named(said: Said) -> None:
+def test_nan_and_constant_scores_are_refused_by_name(said: Said) -> None:
     scores = scores_of(*TEST)
     scores["b.mp4"][1, 2] = np.nan
     predicted(Path("p.zarr"), scores)
@@ -445,9 +446,15 @@ def test_nan_scores_are_refused_and_constant_ones_are_named(said: Said) -> None:
     for table in scores.values():
         table[:, 1] = 0.5
     predicted(Path("q.zarr"), scores)
-    assert "warning: 1 classes have one score in all rows: jump" in said("q.zarr")[1]
+    code, _, err = said("q.zarr")
+    assert (code, "1 classes have one score in all rows: jump. Predict again, or give --allow" in err) == (2, True)
+    assert "warning: 1 classes have one score in all rows: jump" in said("q.zarr", "--allow-constant")[1]
     predicted(Path("r.zarr"), {video: np.full_like(table, 0.5) for video, table in scores.items()})
-    assert "all rows have the same scores" in said("r.zarr")[1]
+    assert "all rows have the same scores" in said("r.zarr")[2]
+    scores = scores_of(*TEST)
+    scores["b.mp4"][:] = 0.25
+    predicted(Path("s.zarr"), scores)
+    assert "1 videos have one score for all classes and rows: 'b.mp4'" in said("s.zarr")[2]
 
 
 def test_scores_of_no_split_may_hold_training_videos_and_say_so(said: Said) -> None:
@@ -505,7 +512,7 @@ def test_classes_that_do_not_meet_are_refused(said: Said) -> None:
         (["p.zarr", "--tau", "1,-2"], "--tau takes different whole numbers from 0 on, as 0,5,10, not '1,-2'"),
         (["p.zarr", "--tau", "1,1"], "--tau takes different whole numbers"),
         (["p.zarr", "--tau", "1", "--protocol", "action-conditional-official"], "the official window of tau 1"),
-        (["p.zarr", "p.zarr", "--compare", "p.zarr"], "--compare sets one run or store against another"),
+        (["p.zarr", "p.zarr", "--compare", "p.zarr"], "--compare sets one prediction against another"),
         (["one.zarr", "--bootstrap", "9"], "a bootstrap draws videos, and there is only one"),
     ],
 )

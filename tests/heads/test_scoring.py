@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heads import metrics
-from heads.scoring import position_only_scores
+from heads.position import position_only_scores
 
 
 def seconds(rows: int, of: float = 1.0) -> np.ndarray:
