@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 
 MOST = 160  # classes in a picture; of more the most frequent are shown
 CELL = 0.15  # inches a class takes: letters of 7 points are 0.1 high
+LETTER = 0.068  # inches a letter of 7 points is wide, the widest names apart
 SHOWN_PAIRS = 10
 MAX_NAME = 40
 
@@ -129,21 +130,19 @@ def write_picture(stats: Statistics, out: Path) -> int:
         title = f"share of the row's segments that the column follows within {stats.within:g} s"
         panels.append((title, stats.follows_CC))
     side = max(len(names) * CELL, 3.0)
-    margin = 0.075 * max(map(len, names), default=1) + 0.3  # a letter of 7 points is about 0.065 wide
-    widths = [margin, 3.0, *([0.3, side] * len(panels)), 0.9]
+    margin = LETTER * max(map(len, names), default=1) + 0.3
+    widths = [margin, 3.0, *([margin, side, 0.15, 0.15, 0.4] * len(panels)), 0.2]  # a panel, and its bar of colours
     width, height = sum(widths), side + margin + 0.9
     figure = Figure(figsize=(width, height), dpi=110)
     FigureCanvasAgg(figure)
 
-    def axes(at: int) -> Axes:
-        return figure.add_axes((sum(widths[:at]) / width, (margin + 0.3) / height, widths[at] / width, side / height))
+    def axes(at: int, tall: float = side) -> Axes:
+        return figure.add_axes((sum(widths[:at]) / width, (margin + 0.3) / height, widths[at] / width, tall / height))
 
     _bars(axes(1), stats, counts_CU[order], names, "segments" if timed else "videos")
     for number, (title, matrix) in enumerate(panels):
-        panel = axes(3 + 2 * number)
-        image = _heat(panel, matrix[np.ix_(order, order)], names, title)
-    if panels:
-        bar = figure.add_axes(((width - 0.75) / width, (margin + 0.3) / height, 0.15 / width, min(side, 3.0) / height))
+        image = _heat(axes(3 + 5 * number), matrix[np.ix_(order, order)], names, title)
+        bar = axes(5 + 5 * number, min(side, 3.0))
         figure.colorbar(image, cax=bar)
         bar.tick_params(labelsize=7)
     with io.BytesIO() as buffer:
@@ -168,10 +167,11 @@ def _bars(axes: Axes, stats: Statistics, counts_CU: Any, names: list[str], what:
 
 
 def _heat(axes: Axes, matrix: Matrix, names: list[str], title: str) -> Any:
-    shown = np.array(matrix)
-    np.fill_diagonal(shown, np.nan) if "too" in title else None
-    image = axes.imshow(shown, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest")
+    """A colour a pair of classes, from 0 to the highest share of two different ones."""
+    other = matrix[~np.eye(len(matrix), dtype=bool)]
+    highest = max(float(np.nan_to_num(other).max(initial=0.0)), 0.01)
+    image = axes.imshow(matrix, vmin=0, vmax=highest, cmap="viridis", aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(names)), names, fontsize=7, rotation=90, parse_math=False)
-    axes.set_yticks([])
+    axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
     axes.set_title(title, fontsize=9)
     return image
