@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from stores.label_names import MAX_CLASSES
 from stores.label_table import LabelFile, LabelTable, Part, ReadOptions
 from stores.label_text import lines, whole_number
 from stores.labels import LabelError
@@ -186,7 +187,8 @@ def read_lvu(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
         raise LabelError(f"{table.path} has no row with a label.")
     if len(set(names.values())) < len(names):  # the columns need names of their own
         names = {index: f"{index} {name}" for index, name in names.items()}
-    default = {index: names.get(index, str(index)) for index in range(min(max(names), 10**5) + 1)}
+    count = max(names) + 1
+    default = {index: names.get(index, str(index)) for index in range(min(count, MAX_CLASSES))}
     return table.numbered("lvu", {name: int(name) for name in table.labels}, lambda: default)
 
 

@@ -219,13 +219,14 @@ class LabelTable:
         """
         source = self.options.classes or names_beside(self.path)
         if source is None:
+            if max(ids.values(), default=0) >= MAX_CLASSES:
+                label = max(ids, key=lambda name: ids[name])
+                raise LabelError(f"{self.path} has class {label}, over the {MAX_CLASSES} classes allowed.")
             names = dict(default()) if default else {number: str(number) for number in range(max(ids.values()) + 1)}
         else:
             names = class_names(source, ids.values())
             if source != self.options.classes:
                 self.notes.append(f"class names from {source.name} beside the labels")
-        if len(names) > MAX_CLASSES:
-            raise LabelError(f"{self.path} numbers its classes up to {max(names)}, over the {MAX_CLASSES} allowed.")
         order = {number: index for index, number in enumerate(sorted(names))}
         self._require_named([label for label, number in ids.items() if number not in order], len(names))
         index = {label: order[number] for label, number in ids.items() if number in order}
