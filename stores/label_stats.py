@@ -19,6 +19,7 @@ from stores.names import printable
 Matrix = NDArray[np.float64]
 MAX_MATRIX = 2000  # classes; more would take gigabytes
 MAX_CELLS = 500_000_000  # rows times classes of one video
+MAX_PART = 4_000_000  # stretches times classes looked at in one go
 ORDER = ("train", "val", "test")
 
 
@@ -212,7 +213,7 @@ def _shared_seconds(class_S: NDArray[np.int32], spans_S2: Matrix) -> tuple[NDArr
     length_E = np.diff(events_E)
     shared_PP = np.zeros((len(present_P), len(present_P)))
     first_S, last_S = (np.searchsorted(events_E, spans_S2[:, end]) for end in (0, 1))
-    step = max(1, 4_000_000 // max(len(present_P), 1))
+    step = max(1, MAX_PART // max(len(present_P), 1))
     for begin in range(0, len(length_E), step):
         end = min(begin + step, len(length_E))
         change = np.zeros((len(present_P), end - begin + 1))

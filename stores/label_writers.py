@@ -41,11 +41,11 @@ class Written:
 
 @dataclass(frozen=True)
 class _Form:
-    write: Callable[[Labels, Path, int], tuple[Path, ...]]
+    write: Callable[[Labels, Path, int], None]
     holds: frozenset[str]
 
 
-def write_labels(labels: Labels, out: str | Path, form: str, first: int = 0, replace: bool = False) -> Written:
+def write_labels(labels: Labels, out: str | Path, form: str, first: int = 0) -> Written:
     """Write `labels` to `out`.
 
     Args:
@@ -53,7 +53,6 @@ def write_labels(labels: Labels, out: str | Path, form: str, first: int = 0, rep
         out: a file that does not exist yet, or a folder for the form multithumos.
         form: one of WRITABLE.
         first: the number of the first class, for the forms that number them.
-        replace: overwrite a file.
 
     Raises:
         LabelError: there is something at `out`, or a name cannot be written in this form.
@@ -62,12 +61,19 @@ def write_labels(labels: Labels, out: str | Path, form: str, first: int = 0, rep
     out = Path(out)
     if form not in _FORMS:
         raise LabelError(f"'{printable(form)[:40]}' cannot be written. There are: {', '.join(WRITABLE)}.")
-    if out.exists() and not (replace and out.is_file()):
-        raise LabelError(f"{out} exists already. Give another name.")
+    taken = next((file for file in _files(out, form) if file.exists()), None)
+    if taken is not None:
+        raise LabelError(f"{taken} exists already. Give another name.")
     if not out.parent.is_dir():
         raise LabelError(f"there is no folder {out.parent} to write {out.name} into.")
     lost = {what: count for what, count in _contents(labels).items() if count and what not in _FORMS[form].holds}
-    return Written(_FORMS[form].write(labels, out, first), lost)
+    _FORMS[form].write(labels, out, first)
+    return Written(_files(out, form), lost)
+
+
+def _files(out: Path, form: str) -> tuple[Path, ...]:
+    """What is written; the names of numbered classes go beside, where every reader looks for them."""
+    return (out, out.with_name(f"{out.stem}_classes.json")) if form in {"super-events", "yt8m"} else (out,)
 
 
 def _contents(labels: Labels) -> dict[str, int]:
@@ -94,7 +100,7 @@ def _line(cells: list[str]) -> str:
     return out.getvalue()
 
 
-def _write_csv(labels: Labels, out: Path, _first: int) -> tuple[Path, ...]:
+def _write_csv(labels: Labels, out: Path, _first: int) -> None:
     if any(name in {IGNORE, ""} or name != name.strip() for name in (*labels.classes, *labels.videos)):
         raise LabelError(f"a class named '{IGNORE}', or a name with blanks around it, cannot stand in csv.")
     lines = [_line(["video", "start", "end", "label", "subset", "duration"])]
@@ -104,7 +110,6 @@ def _write_csv(labels: Labels, out: Path, _first: int) -> tuple[Path, ...]:
         rows += [["", "", _name(labels, number)] for number in entry.video_level]
         lines += [_line([guarded(video), *row[:2], guarded(row[2]), *facts]) for row in rows or [["", "", ""]]]
     disk.write_atomically(out, "".join(lines).encode())
-    return (out,)
 
 
 def _segments(entry: VideoLabels) -> list[tuple[int, list[float]]]:
@@ -115,12 +120,9 @@ def _name(labels: Labels, number: int) -> str:
     return IGNORE if number == IGNORED else labels.classes[number]
 
 
-def _with_names(labels: Labels, out: Path, first: int) -> Path:
-    """NAME_classes.json, where every reader looks for the names of numbered classes."""
-    names = out.with_name(f"{out.stem}_classes.json")
+def _write_names(labels: Labels, names: Path, first: int) -> None:
     text = json.dumps({str(number): name for number, name in enumerate(labels.classes, first)}, indent=1)
     disk.write_atomically(names, text.encode())
-    return names
 
 
 def _document(labels: Labels, segments: str, write: Callable[[int, list[float]], object]) -> dict[str, object]:
@@ -136,19 +138,18 @@ def _document(labels: Labels, segments: str, write: Callable[[int, list[float]],
     return document
 
 
-def _write_super_events(labels: Labels, out: Path, first: int) -> tuple[Path, ...]:
+def _write_super_events(labels: Labels, out: Path, first: int) -> None:
     document = _document(labels, "actions", lambda number, span: [number + first, *span])
     disk.write_atomically(out, json.dumps(document).encode())
-    return out, _with_names(labels, out, first)
+    _write_names(labels, _files(out, "super-events")[1], first)
 
 
-def _write_activitynet(labels: Labels, out: Path, _first: int) -> tuple[Path, ...]:
+def _write_activitynet(labels: Labels, out: Path, _first: int) -> None:
     database = _document(labels, "annotations", lambda number, span: {"segment": span, "label": labels.classes[number]})
     disk.write_atomically(out, json.dumps({"database": database}).encode())
-    return (out,)
 
 
-def _write_multithumos(labels: Labels, out: Path, _first: int) -> tuple[Path, ...]:
+def _write_multithumos(labels: Labels, out: Path, _first: int) -> None:
     lines: dict[int, list[str]] = {number: [] for number in range(len(labels.classes))}
     lowered = {name.casefold() for name in labels.classes}
     for name in labels.classes:  # the names of files are never taken from strangers unseen
@@ -163,10 +164,9 @@ def _write_multithumos(labels: Labels, out: Path, _first: int) -> tuple[Path, ..
     out.mkdir()
     for number, rows in lines.items():
         disk.write_atomically(out / f"{labels.classes[number]}.txt", "".join(rows).encode())
-    return (out,)
 
 
-def _write_yt8m(labels: Labels, out: Path, first: int) -> tuple[Path, ...]:
+def _write_yt8m(labels: Labels, out: Path, first: int) -> None:
     lines = []
     for video in labels.videos:
         if "," in video or video != video.strip() or not video or len(video.splitlines()) != 1:
@@ -174,7 +174,7 @@ def _write_yt8m(labels: Labels, out: Path, first: int) -> tuple[Path, ...]:
         numbers = np.flatnonzero(labels.video(video) == 1) + first
         lines.append(f"{guarded(video)},{' '.join(map(str, numbers.tolist()))}\n")
     disk.write_atomically(out, "".join(lines).encode())
-    return out, _with_names(labels, out, first)
+    _write_names(labels, _files(out, "yt8m")[1], first)
 
 
 _TIMED = ("times of segments",)
