@@ -50,7 +50,7 @@ def unguarded(cell: str) -> str:
 def read_csv(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
     """Spans or classes of whole videos, a row each; see the head of this file and of `label_files`."""
     table = LabelTable(parts, options)
-    for number, place, entry in table.rows(PLAIN):
+    for number, place, entry in table.rows(("video", "label"), PLAIN):
         video = table.video(unguarded(entry["video"]), place)
         if subset := unguarded(entry.get("subset", "")) or parts[number].subset:
             table.set_subset(video, subset, place)
@@ -77,7 +77,7 @@ def read_csv(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
 def read_charades(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
     """Charades_v1_train.csv and _test.csv."""
     table = LabelTable(parts, options)
-    for number, place, entry in table.rows(("id", "actions", "length")):
+    for number, place, entry in table.rows(("id", "actions"), ("length",)):
         known = len(table.videos)
         video = table.video(entry["id"], place)
         if video < known:
@@ -136,7 +136,7 @@ def read_mmx(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
     genres = {_letters(name): name for name in MMX_GENRES}
     columns = [f"g{number}" for number in range(1, 7)]
     empty = 0
-    for number, place, entry in table.rows(("img_root", *columns)):
+    for number, place, entry in table.rows(("img_root", "g1"), columns):
         video = table.video(entry["img_root"].rstrip("/"), place)
         if subset := parts[number].subset:
             table.set_subset(video, subset, place)

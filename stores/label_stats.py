@@ -18,7 +18,7 @@ from stores.names import printable
 
 Matrix = NDArray[np.float64]
 MAX_MATRIX = 2000  # classes; more would take gigabytes
-MAX_CELLS = 500_000_000  # rows times classes of one video
+MAX_CELLS = 100_000_000  # rows times classes of one video
 MAX_PART = 4_000_000  # stretches times classes looked at in one go
 ORDER = ("train", "val", "test")
 

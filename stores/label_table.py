@@ -117,15 +117,18 @@ class LabelTable:
             return LabelError(f"{self.parts[number].path}, row {row}: {text}")
         return LabelError(f"{self.path}, {self.locate(place)}: {text}")
 
-    def rows(self, known: Iterable[str], delimiter: str = ",") -> Iterator[tuple[int, int, dict[str, str]]]:
-        """(number of the part, place, column -> text) of all rows of all parts, for the `known` columns there are."""
-        wanted, unused = set(known), set()
+    def rows(self, required: Sequence[str], more: Iterable[str]) -> Iterator[tuple[int, int, dict[str, str]]]:
+        """(number of the part, place, column -> text) of all rows of all parts, for the known columns there are."""
+        wanted, unused = {*required, *more}, set()
         for number, part in enumerate(self.parts):
-            found = table_rows(part.path, delimiter)
+            found = table_rows(part.path)
             columns = [name.strip().lower() for name in next(found, (0, []))[1]]
             twice = next((name for name in columns if name in wanted and columns.count(name) > 1), None)
             if twice is not None:
                 raise LabelError(f"{part.path} has the column {twice} twice.")
+            missing = next((name for name in required if name not in columns), None)
+            if missing is not None:
+                raise LabelError(f"{part.path} has no column {missing}. Is it another --format?")
             unused |= {printable(name) for name in columns if name not in wanted}
             place = {name: index for index, name in enumerate(columns) if name in wanted}
             for row, fields in found:

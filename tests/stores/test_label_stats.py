@@ -165,7 +165,7 @@ def test_the_tables_as_csv(tmp_path: Path) -> None:
         assert [row["together"] for row in csv.DictReader(file)] == ["0.5", "0.5"]
 
 
-@pytest.mark.parametrize("count", [1, 65, 157])
+@pytest.mark.parametrize("count", [1, 65])
 def test_the_picture_has_room_for_every_name(tmp_path: Path, count: int) -> None:
     """A class takes 0.15 inches at 110 dots an inch, in the bars and in both squares."""
     names = tuple(f"class number {index}" for index in range(count))
@@ -176,7 +176,8 @@ def test_the_picture_has_room_for_every_name(tmp_path: Path, count: int) -> None
     assert width >= 2 * count * 16
 
 
-def test_of_very_many_classes_the_most_frequent_are_drawn(tmp_path: Path) -> None:
-    names = tuple(f"$c_{index}$ \u00e9" for index in range(200))  # dollar signs are no formula here
-    labels = Labels(names, {"v": VideoLabels.of([(index, 0, 1) for index in range(200)])})
-    assert label_tables.write_picture(statistics(labels), tmp_path / "x.png") == 160
+def test_of_very_many_classes_the_most_frequent_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_tables, "MOST", 3)
+    names = tuple(f"$c_{index}$ \u00e9" for index in range(9))  # dollar signs are no formula here
+    labels = Labels(names, {"v": VideoLabels.of([(index, 0, 1) for index in range(9)])})
+    assert label_tables.write_picture(statistics(labels), tmp_path / "x.png") == 3
