@@ -146,6 +146,7 @@ class LabelTable:
             raise self.error(place, "the video has no name.")
         number = self.videos.setdefault(name, len(self.videos))
         if number == len(self._video_places):
+            self._require_text(name, place)
             self._video_places.append(place)
         return number
 
@@ -153,9 +154,18 @@ class LabelTable:
         """Number of the class, in order of appearance; IGNORED for `ignore`."""
         if name == IGNORE:
             return IGNORED
+        if name not in self.labels:
+            self._require_text(name, place)
         if name not in self.labels and len(self.labels) == MAX_CLASSES:
             raise self.error(place, f"more than {MAX_CLASSES} different labels. Is it the right column?")
         return self.labels.setdefault(name, len(self.labels))
+
+    def _require_text(self, name: str, place: int) -> None:
+        """File names may hold bytes that are no text, and these names come from file names too."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise self.error(place, f"'{printable(name)[:60]}' is no UTF-8. Rename it.") from None
 
     def span(self, video: int, label: int, start: float, end: float, place: int) -> None:
         """A class from `start` to `end` seconds."""

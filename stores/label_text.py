@@ -105,7 +105,12 @@ def parse_json(path: Path) -> Any:
     with reading(path, MAX_JSON_BYTES) as file:
         text = file.read()
     try:
-        return json.loads(text, object_pairs_hook=once)
+        document = json.loads(text, object_pairs_hook=once)
+        if "\\ud" in text.lower():
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
+    except UnicodeEncodeError as error:
+        raise LabelError(f"{path} has half a character, as {error.object[error.start]!a}, which is no text.") from error
     except json.JSONDecodeError as error:
         raise LabelError(f"{path}, row {error.lineno}: this is no sound json: {error.msg}.") from error
     except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of 5000 digits

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -151,6 +152,8 @@ def test_a_matrix_keeps_what_nobody_knows(tmp_path: Path) -> None:
 def test_labels_given_up_in_a_matrix_are_counted(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([[1, 0], [1, -1]]))
     labels = read_labels(tmp_path / "x.npy", fps=1.0)
+    assert labels.videos["x"].classes.tolist() == [0, -1]
+    assert labels.videos["x"].spans.tolist() == [[0, 1], [1, 2]]
     assert "1 labels stand in rows that are unlabelled in part: such rows count as unlabelled" in labels.notes
 
 
@@ -307,6 +310,17 @@ def test_a_matrix_that_promises_more_than_it_has_is_refused(tmp_path: Path) -> N
         (tmp_path / "x.npy").write_bytes(wrong)
         with pytest.raises(LabelError, match="no sound npy file"):
             read_labels(tmp_path / "x.npy", fps=1.0)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = write_sample(tmp_path, "super-events", {"x.json": b'{"v\\uD800": {"actions": [[1, 0, 1]]}}'})
+    with pytest.raises(LabelError, match=r"has half a character, as '\\ud800'"):
+        read_labels(path)
+    path = write_sample(tmp_path, "multithumos", {os.fsdecode(b"annotations/\xff.txt"): b"v 0 1\n"})
+    with pytest.raises(LabelError, match=r"row 0: '\\udcff' is no UTF-8"):
+        read_labels(path)
+    (tmp_path / "pair.json").write_text('{"v\\ud83d\\ude00": {"actions": [[1, 0, 1]]}}')
+    assert list(read_labels(tmp_path / "pair.json").videos) == ["v\U0001f600"]
 
 
 def test_a_form_that_does_not_fit_is_refused(tmp_path: Path) -> None:
