@@ -65,9 +65,12 @@ def check(file: LabelFile, limit: int | None = 5) -> Report:
     """Everything that is wrong with the labels in `file`; of each kind at most `limit` are shown, None shows all."""
     report = Report(without_duration=sum(entry.duration is None for entry in file.labels.videos.values()))
 
+    def room(kind: str) -> int | None:
+        return None if limit is None else max(limit - len(report.shown[kind]), 0)
+
     def note(kind: str, where: str, text: str) -> None:
         report.counts[kind] += 1
-        if limit is None or len(report.shown[kind]) < limit:
+        if room(kind) != 0:
             report.shown[kind].append(Finding(kind, where, text))
 
     for video, entry in file.labels.videos.items():
@@ -75,10 +78,12 @@ def check(file: LabelFile, limit: int | None = 5) -> Report:
         if not (len(entry.classes) or entry.video_level):
             note("no-labels", file.locate(file.video_places[video]), f"'{name}'")
         for kind, wrong_S in wrong_segments(entry).items():
-            for index in np.flatnonzero(wrong_S).tolist():
+            wrong = np.flatnonzero(wrong_S)
+            report.counts[kind] += len(wrong)
+            for index in wrong[: room(kind)].tolist():
                 where = file.locate(int(file.places[video][index]))
                 shown = "" if name[:100] in where else f"'{name}': "  # json names its videos
-                note(kind, where, shown + segment_text(file, entry, index))
+                report.shown[kind].append(Finding(kind, where, shown + segment_text(file, entry, index)))
     for stray in file.repeated:
         note("duplicate", file.locate(stray.place), f"'{printable(stray.video)}' has {printable(stray.label)} already")
     for stray in file.unknown:

@@ -178,7 +178,9 @@ def read_lvu(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
                 raise table.error(place, f"'{printable(line)[:60]}' is not of the form 'number name video imdb'.")
             name = " ".join(fields[1:-2])
             if names.setdefault(index, name) != name:
-                raise table.error(place, f"class {index} is '{printable(name)}', which was '{names[index]}' before.")
+                raise table.error(
+                    place, f"class {index} is '{printable(name)}', which was '{printable(names[index])}' before."
+                )
             video = table.video(fields[-2], place)
             if part.subset:
                 table.set_subset(video, part.subset, place)

@@ -70,7 +70,8 @@ _YT8M_ROW = re.compile(r"[^,\s]+,\d+( \d+)* *")
 MAX_FILES = 200_000  # of a folder
 EXPECTED = (
     "expected the columns video,start,end,label (subset and duration may follow), or video,label for classes "
-    "of whole videos, or id,actions,length as Charades has them, or one of the forms that --format lists"
+    "of whole videos, or id,actions,length as Charades has them, or another form that 'vl labels' lists; names of "
+    "classes, one a line, go to --classes"
 )
 
 
@@ -103,6 +104,8 @@ def read_label_file(path: str | Path, options: ReadOptions | None = None, form: 
         raise LabelError(f"there is no format '{printable(form)[:40]}'. There are: {', '.join(FORMATS)}.")
     parts = _parts(path)
     if path.is_dir() and (inside := _FOLDERS.get(parts[0].path.suffix.lower())):
+        if form == "elan" and inside == "multithumos":
+            return read_elan(parts, options)
         if form not in {None, inside}:
             raise LabelError(f"{path} is a folder of {parts[0].path.suffix} files, as {inside} has, not {form}.")
         return _TABLES[inside](parts, options)
@@ -162,7 +165,7 @@ def _form(path: Path) -> str | None:
     try:
         header = next(csv.reader(io.StringIO(text, newline="")), [])
     except csv.Error as error:
-        raise LabelError(f"{path}, row 1: {error}.") from error
+        raise LabelError(f"{path}, row 1: {printable(str(error))}.") from error
     columns = {name.strip().lower() for name in header}
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     words = first.lower().split()

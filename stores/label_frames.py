@@ -56,6 +56,8 @@ def read_slowfast(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
                 keys.append(video << 32 | table.label(str(index), place))
                 frames.append(frame)
                 places.append(place)
+    if not table.labels:
+        raise LabelError(f"{table.path} has no frame with a label.")
     key_S, frame_S, place_S = (np.array(values, np.int64) for values in (keys, frames, places))
     order = np.lexsort((frame_S, key_S))
     key_S, frame_S, place_S = key_S[order], frame_S[order], place_S[order]
@@ -66,8 +68,6 @@ def read_slowfast(parts: Sequence[Part], options: ReadOptions) -> LabelFile:
         video, label = divmod(int(key_S[first]), 1 << 32)
         table.span(video, label, int(frame_S[first]) / fps, (int(frame_S[last]) + 1) / fps, int(place_S[first]))
     table.durations = {video: count / fps for video, count in counts.items()}
-    if not table.labels:
-        raise LabelError(f"{table.path} has no frame with a label.")
     ids = {name: int(name) for name in table.labels}
     count = max(CHARADES_CLASSES, max(ids.values()) + 1)
     return table.numbered("slowfast", ids, lambda: {index: f"c{index:03d}" for index in range(count)})

@@ -79,7 +79,7 @@ def table_rows(path: Path, delimiter: str = ",", skip: int = 0) -> Iterator[tupl
                         )
                     yield skip + reader.line_num, fields
         except csv.Error as error:
-            raise LabelError(f"{path}, row {skip + reader.line_num}: {error}.") from error
+            raise LabelError(f"{path}, row {skip + reader.line_num}: {printable(str(error))}.") from error
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -155,7 +155,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=8).map(str.strip)
-names = names.filter(lambda name: name not in ("", "ignore"))
+names = names.filter(lambda name: name not in ("", "ignore") and name[0] != "'")  # ' may guard a spreadsheet
 
 
 @settings(max_examples=60, deadline=None)

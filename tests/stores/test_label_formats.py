@@ -188,6 +188,14 @@ def test_elan_writes_times_and_tiers_in_many_ways(tmp_path: Path, text: str, exp
     assert triples(read_label_file(tmp_path / "v.txt"), "v") == expected
 
 
+def test_a_folder_of_elan_files_is_read_if_it_is_said_to_be_one(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("hands\t1\t2\twave\n")
+    file = read_label_file(tmp_path, form="elan")
+    assert [triples(file, name) for name in "ab"] == [[("wave", 1.0, 2.0)]] * 2
+    assert file.locate(int(file.places["b"][0])) == "b.txt, row 1"
+
+
 def test_boris(tmp_path: Path) -> None:
     file = opened(tmp_path, "boris")
     assert triples(file, "C:/videos/a.mp4") == [("call", 2.0, 2.0), ("run", 1.5, 4.25)]
@@ -253,6 +261,9 @@ def test_the_csv_of_charades_and_its_json_say_the_same(shared_data: Path) -> Non
         ("mmx", "mmx/train.csv", "img_root,g1\nt,Opera\n", "row 2: class Opera, for which the 19 class names"),
         ("lvu", "scene_train.csv", f"{LVU}\nx office a b\n", "row 2: 'x office a b' is"),
         ("lvu", "scene_train.csv", f"{LVU}\n0 a b c\n0 d e f\n", "row 3: class 0 is 'd'"),
+        ("slowfast", "x.csv", "original_vido_id a b c d\nA 0 0 p \"\"\n", "no frame with a label"),
+        ("lvu", "scene_train.csv", f"{LVU}\n0 a\x00 b c\n0 d e f\n", r"which was 'a\\x00' before"),
+        ("elan", "x.txt", 'Tier\tBegin\tEnd\tAnnotation\na\t"b" c\t1\tx\n', r"row 2: '\\t' expected after"),
         ("slowfast", "x.csv", "original_vido_id a b c d\nA 0 x p \"\"\n", "row 2: 'A 0 x p \"\"' is not of the form"),
         ("slowfast", "x.csv", "original_vido_id a b c d\nA 0 1 p \"y\"\n", "row 2: '\"y\"' are no numbers"),
         ("elan", "x.txt", "Tier\tBegin\tEnd\tAnnotation\na\tb\t1\tx\n", "row 2: the time is 'b'"),
