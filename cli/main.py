@@ -21,6 +21,7 @@ from cli import (
     extract_command,
     fuse_command,
     heads_command,
+    labels_command,
     score_command,
     store_commands,
     table_command,
@@ -72,6 +73,7 @@ for commands in (
     backbones_command,
     store_commands,
     diff_command,
+    labels_command,
     weights_command,
     demo_command,
 ):

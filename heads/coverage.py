@@ -8,7 +8,8 @@ from pathlib import Path
 
 from heads.predictions import Predictions
 from heads.protocols import ScoringError
-from stores.label_files import SUBSETS, read_class_names
+from stores.label_files import SUBSETS
+from stores.label_names import read_class_names
 from stores.labels import Labels, match_videos
 from stores.names import printable
 

@@ -1,391 +1,189 @@
-"""Reads the label files that people have: csv, and the json and csv of Charades and MultiTHUMOS.
+"""Reads the label files that people have, of any form in FORMATS; the content says which one it is.
 
-What a file is, its content says: a json object, or a csv whose header has certain columns.
+    video,start,end,label[,subset][,duration]   csv: one span of seconds a row
+    video,label[,subset]                        csv: classes of whole videos
 
-    video,start,end,label[,subset][,duration]   one span of seconds a row
-    video,label[,subset]                        classes of whole videos
-    id,...,actions,length                       Charades: actions are `c092 11.90 21.20;c147 0.00 12.60`
-    {video: {"subset", "duration", "actions": [[class, start, end], ...]}}      Charades, MultiTHUMOS
-
-In the first, a row without times gives a class of the whole video, a row without a label a video in which
-nothing happens, and the label `ignore` a stretch that nobody annotated. Files are hostile until read: sizes
-are limited, every message has the row, and nothing wrong is passed over.
+A row without times gives a class of the whole video, a row without a label a video in which nothing happens, and
+the label `ignore` a stretch that nobody annotated. The other forms are shown where they are read: `label_csv`,
+`label_json`, `label_frames`, `label_folders`, `label_tools`. Several files hold the labels together where a folder has
+train.csv, val.csv and test.csv, or where NAME is given and there are NAME_train.csv, ...; each is then its subset.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
-from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-
-from stores.labels import IGNORED, LabelError, Labels, VideoLabels
+from stores.label_csv import read_charades, read_csv, read_lvu, read_mmx, read_yt8m
+from stores.label_folders import read_align, read_multithumos
+from stores.label_frames import SLOWFAST_HEADER, read_matrices, read_slowfast
+from stores.label_json import json_form, read_activitynet, read_label_studio, read_super_events
+from stores.label_table import SUBSETS, LabelFile, Part, ReadOptions, subset_of
+from stores.label_text import beginning, parse_json
+from stores.label_tools import is_boris, read_boris, read_elan
+from stores.labels import LabelError, Labels
 from stores.names import printable
 
-MAX_BYTES = 512 << 20  # of a csv file
-MAX_JSON_BYTES = 128 << 20  # json takes about ten times its size in memory
-MAX_ROWS = 10_000_000
-MAX_CLASSES = 20_000  # five times the largest vocabulary of the field, YouTube-8M's 3862
-IGNORE = "ignore"  # the label of a stretch that nobody annotated
-CHARADES_CLASSES = 157
+__all__ = ["FORMATS", "SUBSETS", "read_label_file", "read_labels"]
+
+FORMATS: Mapping[str, str] = {
+    "csv": "video,start,end,label[,subset][,duration], or video,label for classes of whole videos",
+    "charades": "Charades_v1_train.csv: id,...,actions,length",
+    "super-events": "charades.json, multithumos.json: {video: {subset, duration, actions}}",
+    "activitynet": 'ActivityNet or THUMOS json: {"database": {video: {subset, duration, annotations}}}',
+    "multithumos": "a folder of <Class>.txt with rows 'video start end'",
+    "yt8m": "YouTube-8M csv: VIDEO_ID,12 45",
+    "mmx": "MMX-Trailer-20 csv: img_root,g1,...,g6",
+    "lvu": "LVU csv of a task with classes: class_id class_name youtube_id imdb_id",
+    "slowfast": "SlowFast frame list: original_vido_id video_id frame_id path labels; needs the frame rate",
+    "matrix": "npy of (T, C) with 1, 0 and -1 for unlabelled, or a folder of them; needs the rows a second",
+    "elan": "ELAN's tab-delimited text: tier, begin, end, annotation",
+    "boris": "BORIS's tabular or aggregated events",
+    "label-studio": "Label Studio's JSON export",
+    "align": "GRID .align, or a folder of them",
+}
+_TABLES: Mapping[str, Callable[[Sequence[Part], ReadOptions], LabelFile]] = {
+    "csv": read_csv,
+    "charades": read_charades,
+    "multithumos": read_multithumos,
+    "yt8m": read_yt8m,
+    "mmx": read_mmx,
+    "lvu": read_lvu,
+    "slowfast": read_slowfast,
+    "matrix": read_matrices,
+    "elan": read_elan,
+    "boris": read_boris,
+    "align": read_align,
+}
+_DOCUMENTS: Mapping[str, Callable[[Part, Any, ReadOptions], LabelFile]] = {
+    "super-events": read_super_events,
+    "activitynet": read_activitynet,
+    "label-studio": read_label_studio,
+}
+_FOLDERS = {".txt": "multithumos", ".align": "align", ".npy": "matrix"}
+_YT8M_ROW = re.compile(r"[^,\s]+,\d+( \d+)* *")
+MAX_FILES = 200_000  # of a folder
 EXPECTED = (
     "expected the columns video,start,end,label (subset and duration may follow), or video,label for classes "
-    "of whole videos, or id,actions,length as Charades has them"
+    "of whole videos, or id,actions,length as Charades has them, or another form that 'vl labels' lists; names of "
+    "classes, one a line, go to --classes"
 )
-SUBSETS: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
-def read_labels(path: str | Path, classes: str | Path | None = None) -> Labels:
-    """The labels in `path`.
+def read_labels(
+    path: str | Path, classes: str | Path | None = None, *, form: str | None = None, fps: float | None = None
+) -> Labels:
+    """The labels in `path`; see `read_label_file`."""
+    return read_label_file(path, ReadOptions(Path(classes) if classes is not None else None, fps), form).labels
+
+
+def read_label_file(path: str | Path, options: ReadOptions | None = None, form: str | None = None) -> LabelFile:
+    """The labels in `path`, with the place of each.
 
     Args:
-        path: a file of one of the forms above, in UTF-8.
-        classes: names of the classes for files that number them: `c000 Holding some clothes` or one name a
-            line, or json `{"1": "BaseballPitch", ...}`. Without it, `<stem>_classes.json` or `.txt` beside the
-            file is taken, and else the numbers are the names.
+        path: a file or folder of one of FORMATS, text in UTF-8.
+        options: `classes` names the classes for files that number them: `c000 Holding some clothes`, one name a
+            line, `{"1": "BaseballPitch", ...}`. Without it, `<stem>_classes.json` or `.txt` beside the file is
+            taken, and else the numbers are the names. For files that name their classes it gives the order, and
+            which others there are. `fps` is for files that count frames.
+        form: one of FORMATS; without, the content tells.
 
     Raises:
         LabelError: the file is absent, too large, of another form or not sound; the message has the row.
     """
     path = Path(path)
-    with _reading(path, MAX_BYTES) as file:
-        beginning = file.read(1 << 16)
-    if beginning.lstrip()[:1] in ("{", "["):
-        return _read_json(path, classes)
+    options = options or ReadOptions()
+    if options.fps is not None and not 0 < options.fps < math.inf:
+        raise LabelError(f"the frame rate must be positive, not {options.fps}.")
+    if form is not None and form not in FORMATS:
+        raise LabelError(f"there is no format '{printable(form)[:40]}'. There are: {', '.join(FORMATS)}.")
+    parts = _parts(path)
+    if path.is_dir() and (inside := _FOLDERS.get(parts[0].path.suffix.lower())):
+        if form == "elan" and inside == "multithumos":
+            return read_elan(parts, options)
+        if form not in {None, inside}:
+            raise LabelError(f"{path} is a folder of {parts[0].path.suffix} files, as {inside} has, not {form}.")
+        return _TABLES[inside](parts, options)
+    form = form or _form(parts[0].path)
+    if form is not None and form in _TABLES:
+        return _TABLES[form](parts, options)
+    if len(parts) > 1:
+        raise LabelError(f"{path} stands for {len(parts)} files, of which only tables can be read together.")
+    document = parse_json(parts[0].path)
+    found = json_form(document)
+    if found is None:
+        raise LabelError(
+            f'{path} is json, but not of the form {{video: {{"subset", "duration", "actions"}}}}, nor '
+            "ActivityNet's or Label Studio's."
+        )
+    if form not in {None, found}:
+        raise LabelError(f"{path} is json of the form {found}, not {form}.")
+    return _DOCUMENTS[found](parts[0], document, options)
+
+
+def _parts(path: Path) -> list[Part]:
+    """The files that `path` stands for."""
+    if path.is_file():
+        return [Part(path)]
+    if path.is_dir():
+        entries = sorted(entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith("."))
+        if len(entries) > MAX_FILES:
+            raise LabelError(f"{path} has {len(entries)} files, over the {MAX_FILES} allowed here.")
+        for ending in _FOLDERS:
+            if found := [Part(entry) for entry in entries if entry.suffix.lower() == ending]:
+                return found
+        splits = _splits(path, "")
+        if not splits:
+            raise LabelError(
+                f"there is no label file in the folder {path}: expected train.csv, val.csv, test.csv, or files "
+                f"{', '.join(_FOLDERS)}."
+            )
+        return splits
+    if splits := _splits(path.parent, f"{path.name}_"):
+        return splits
+    raise LabelError(f"there is no label file {path}.")
+
+
+def _splits(folder: Path, prefix: str) -> list[Part]:
+    names = ("train", "val", "validation", "test")
+    files = [(folder / f"{prefix}{name}.csv", subset_of(name)) for name in names]
+    return [Part(file, subset) for file, subset in files if file.is_file()]
+
+
+def _form(path: Path) -> str | None:
+    """What a file is, by its content; None for json, whose content must be parsed to tell."""
+    if path.suffix.lower() in {".npy", ".align"}:
+        return _FOLDERS[path.suffix.lower()]
+    text = beginning(path)
+    if text.lstrip()[:1] in ("{", "["):
+        return None
     try:
-        header = next(csv.reader(io.StringIO(beginning, newline="")), [])
+        header = next(csv.reader(io.StringIO(text, newline="")), [])
     except csv.Error as error:
-        raise LabelError(f"{path}, row 1: {error}.") from error
-    columns = [name.strip().lower() for name in header]
-    if {"id", "actions"} <= set(columns):
-        return _read_charades_csv(path, columns, classes)
-    if {"video", "label"} <= set(columns) and ("start" in columns) == ("end" in columns):
-        return _read_csv(path, columns)
+        raise LabelError(f"{path}, row 1: {printable(str(error))}.") from error
+    columns = {name.strip().lower() for name in header}
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    words = first.lower().split()
+    if {"id", "actions"} <= columns:
+        return "charades"
+    if {"video", "label"} <= columns and ("start" in columns) == ("end" in columns):
+        return "csv"
+    if {"img_root", "g1"} <= columns:
+        return "mmx"
+    if words[:1] and words[0] in SLOWFAST_HEADER:
+        return "slowfast"
+    if words[-2:] == ["youtube_id", "imdb_id"]:
+        return "lvu"
+    if columns == {"videoid", "labels"} or _YT8M_ROW.fullmatch(first):
+        return "yt8m"
+    if any(is_boris(re.split("[\t,]", line.replace('"', ""))) for line in text.splitlines()[:100]):
+        return "boris"
+    if first.count("\t") == 3 or ("\t" in first and "begin" in first.lower()):
+        return "elan"
     shown = ", ".join(printable(name) for name in header[:12])[:200]
     raise LabelError(f"{path} has the header '{shown}': {EXPECTED}.")
-
-
-def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """The names in a file of classes as `read_labels` takes it, in the order of their numbers.
-
-    Raises:
-        LabelError: the file is absent or not sound, or does not give every class one number and one name.
-    """
-    names, _ = _class_names(Path(path), path, ())
-    assert names is not None, "a file that is named is read"
-    return tuple(names[number] for number in sorted(names))
-
-
-@contextmanager
-def _reading(path: Path, limit: int) -> Iterator[TextIO]:
-    """The file as text without its byte-order mark; what goes wrong while it is read becomes a LabelError."""
-    if not path.is_file():
-        raise LabelError(f"there is no label file {path}.")
-    if (size := path.stat().st_size) > limit:
-        raise LabelError(f"{path} has {size >> 20} MiB, over the {limit >> 20} MiB allowed here.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise LabelError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise LabelError(
-            f"{path}, row {_undecodable_row(path)}: {error.reason}: this is no UTF-8. Save the file as UTF-8."
-        ) from error
-
-
-def _undecodable_row(path: Path) -> int:
-    """Number of the first line that is no UTF-8, for the decoder reads ahead and cannot tell."""
-    with path.open("rb") as file:
-        for row, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError:
-                return row
-    return 1  # mended in the meantime
-
-
-class _Table:
-    """Spans as they are read, in flat arrays: ten million rows stay within 300 MB."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.videos: dict[str, int] = {}
-        self.labels: dict[str, int] = {}
-        self.span_video, self.span_label = array("q"), array("i")
-        self.starts, self.ends = array("d"), array("d")
-        self.video_level: dict[int, dict[int, None]] = {}
-        self.durations: dict[int, float] = {}
-        self.subsets: dict[int, str] = {}
-
-    def video(self, name: str, where: str) -> int:
-        if not name:
-            raise LabelError(f"{self.path}, {where}: the video has no name.")
-        return self.videos.setdefault(name, len(self.videos))
-
-    def label(self, name: str, where: str) -> int:
-        """Number of the class, in order of appearance; IGNORED for `ignore`."""
-        if name == IGNORE:
-            return IGNORED
-        if name not in self.labels and len(self.labels) == MAX_CLASSES:
-            raise LabelError(f"{self.path}, {where}: more than {MAX_CLASSES} different labels. Is it the right column?")
-        return self.labels.setdefault(name, len(self.labels))
-
-    def span(self, video: int, label: int, start: float, end: float) -> None:
-        self.span_video.append(video)
-        self.span_label.append(label)
-        self.starts.append(start)
-        self.ends.append(end)
-
-    def fact(self, known: dict[int, Any], video: int, value: object, what: str, where: str) -> None:
-        """Note the duration or subset of a video, which may not change from row to row."""
-        if known.setdefault(video, value) != value:
-            name = printable(next(name for name, index in self.videos.items() if index == video))
-            raise LabelError(
-                f"{self.path}, {where}: {what} {printable(str(value))} for '{name}', which had "
-                f"{printable(str(known[video]))} before."
-            )
-
-    def finish(self, classes: tuple[str, ...], new_index: Mapping[str, int], **rest: Any) -> Labels:
-        """Labels with the classes renumbered: label name -> index into `classes`."""
-        renumber = np.array([new_index[name] for name in self.labels] + [IGNORED], np.int32)
-        order = np.argsort(np.array(self.span_video, np.int64), kind="stable")
-        index = renumber[np.array(self.span_label, np.int32)][order]
-        spans = np.stack([np.array(self.starts), np.array(self.ends)], axis=1)[order]
-        bounds = np.searchsorted(np.array(self.span_video, np.int64)[order], np.arange(len(self.videos) + 1))
-        videos = {
-            name: VideoLabels(
-                index[bounds[number] : bounds[number + 1]],
-                spans[bounds[number] : bounds[number + 1]],
-                self.durations.get(number),
-                self.subsets.get(number),
-                tuple(int(renumber[label]) for label in self.video_level.get(number, ())),
-            )
-            for name, number in self.videos.items()
-        }
-        labels = Labels(classes, videos, **rest)
-        dirt = ", ".join(f"{count} {kind}" for kind, count in labels.problems().items() if count)
-        if not dirt:
-            return labels
-        return Labels(classes, videos, labels.label_at, (*labels.notes, f"as found in the file: {dirt}"))
-
-
-def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Rows after the header, as (`row 17`, fields); empty lines are passed over."""
-    with _reading(path, MAX_BYTES) as file:
-        reader = csv.reader(file, strict=True)
-        width = 0
-        try:
-            for number, fields in enumerate(reader):
-                if number > MAX_ROWS:
-                    raise LabelError(f"{path} has more than {MAX_ROWS} rows.")
-                where = f"row {reader.line_num}"
-                if number == 0:
-                    width = len(fields)
-                elif fields:
-                    if len(fields) != width:
-                        raise LabelError(f"{path}, {where}: {len(fields)} fields where the header has {width}.")
-                    yield where, fields
-        except csv.Error as error:
-            raise LabelError(f"{path}, row {reader.line_num}: {error}.") from error
-
-
-def _seconds(path: Path, where: str, column: str, value: Any) -> float:
-    """A time or duration: finite and not negative."""
-    try:
-        # float() would also take 1_000, and True as 1
-        seconds = math.nan if value is True or value is False or "_" in str(value) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        shown = printable(str(value))[:60]
-        raise LabelError(f"{path}, {where}: {column} is '{shown}', not a number of seconds from 0 on.")
-    return seconds
-
-
-def _subset(name: str) -> str:
-    return SUBSETS.get(name.strip().lower(), name.strip())
-
-
-def _read_csv(path: Path, columns: list[str]) -> Labels:
-    table = _Table(path)
-    known = ("video", "start", "end", "label", "subset", "duration")
-    for name in known:
-        if columns.count(name) > 1:
-            raise LabelError(f"{path} has the column {name} twice.")
-    place = {name: columns.index(name) for name in known if name in columns}
-    for where, fields in _rows(path):
-        entry = {name: fields[column].strip() for name, column in place.items()}
-        video = table.video(entry["video"], where)
-        if subset := entry.get("subset"):
-            table.fact(table.subsets, video, _subset(subset), "subset", where)
-        if duration := entry.get("duration"):
-            table.fact(table.durations, video, _seconds(path, where, "duration", duration), "duration", where)
-        start, end = entry.get("start", ""), entry.get("end", "")
-        if bool(start) != bool(end):
-            raise LabelError(f"{path}, {where}: a start and an end go together, or neither is given.")
-        if not entry["label"]:
-            if start:
-                raise LabelError(f"{path}, {where}: the span {start} to {end} has no label.")
-            continue
-        label = table.label(entry["label"], where)
-        if start:
-            table.span(video, label, _seconds(path, where, "start", start), _seconds(path, where, "end", end))
-        elif label == IGNORED:
-            raise LabelError(f"{path}, {where}: the label '{IGNORE}' needs a start and an end.")
-        else:
-            table.video_level.setdefault(video, {})[label] = None
-    if not table.labels:
-        raise LabelError(f"{path} has no row with a label.")
-    classes = tuple(sorted(table.labels, key=_natural))
-    unused = [printable(name) for name in columns if name not in known]
-    notes = (f"columns not used: {', '.join(unused)}"[:300],) if unused else ()
-    return table.finish(classes, {name: index for index, name in enumerate(classes)}, notes=notes)
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    """Whole numbers by size and before all others, so that class 10 comes after class 9."""
-    is_number = name.isascii() and name.isdigit() and len(name) < 10
-    return (0, int(name), name) if is_number else (1, 0, name)
-
-
-def _read_charades_csv(path: Path, columns: list[str], classes: str | Path | None) -> Labels:
-    table = _Table(path)
-    for where, fields in _rows(path):
-        entry = dict(zip(columns, fields, strict=True))
-        known = len(table.videos)
-        video = table.video(entry["id"].strip(), where)
-        if video < known:
-            raise LabelError(f"{path}, {where}: '{printable(entry['id'])}' stands in an earlier row too.")
-        if length := entry.get("length", "").strip():
-            table.durations[video] = _seconds(path, where, "length", length)
-        for action in filter(None, (part.strip() for part in entry["actions"].split(";"))):
-            words = action.split()
-            if len(words) != 3 or not re.fullmatch("c[0-9]{3}", words[0]):
-                shown = printable(action)[:60]
-                raise LabelError(f"{path}, {where}: '{shown}' is not of the form 'c092 11.90 21.20'.")
-            label = table.label(words[0], where)
-            table.span(video, label, _seconds(path, where, "start", words[1]), _seconds(path, where, "end", words[2]))
-    ids = {name: int(name[1:]) for name in table.labels}
-    names, notes = _class_names(path, classes, ids.values())
-    if names is None:
-        count = max(CHARADES_CLASSES, max(ids.values(), default=0) + 1)
-        names = {index: f"c{index:03d}" for index in range(count)}
-    return _numbered(table, ids, names, notes=notes)
-
-
-def _numbered(table: _Table, ids: Mapping[str, int], names: Mapping[int, str], **rest: Any) -> Labels:
-    """Labels whose classes a file numbers; the columns follow the numbers."""
-    order = {number: index for index, number in enumerate(sorted(names))}
-    classes = tuple(names[number] for number in sorted(names))
-    for label, number in ids.items():
-        if number not in order:
-            raise LabelError(f"{table.path} has class {label}, for which the {len(names)} class names have no name.")
-    return table.finish(classes, {label: order[number] for label, number in ids.items()}, **rest)
-
-
-def _read_json(path: Path, classes: str | Path | None) -> Labels:
-    with _reading(path, MAX_JSON_BYTES) as file:
-        document = _parse(path, file.read())
-    if not isinstance(document, dict) or not document or not all(isinstance(v, dict) for v in document.values()):
-        raise LabelError(f'{path} is json, but not of the form {{video: {{"subset", "duration", "actions"}}}}.')
-    table = _Table(path)
-    for name, entry in document.items():
-        where = f"video '{printable(name)[:100]}'"
-        video = table.video(name, where)
-        actions = entry.get("actions")
-        if not isinstance(actions, list):
-            raise LabelError(f"{path}, {where}: there is no list of actions, as [[class, start, end], ...].")
-        if entry.get("duration") is not None:
-            table.durations[video] = _seconds(path, where, "duration", entry["duration"])
-        if entry.get("subset") is not None:
-            table.subsets[video] = _subset(str(entry["subset"]))
-        for number, action in enumerate(actions, 1):
-            here = f"{where}, action {number}"
-            if not isinstance(action, list) or len(action) != 3 or not _is_class(action[0]):
-                shown = printable(json.dumps(action))[:60]
-                raise LabelError(f"{path}, {here}: '{shown}' is not of the form [class number, start, end].")
-            label = table.label(str(int(action[0])), here)
-            start, end = (_seconds(path, here, what, action[at]) for what, at in (("start", 1), ("end", 2)))
-            table.span(video, label, start, end)
-    if not table.labels:
-        raise LabelError(f"{path} has no action in any of its {len(document)} videos.")
-    ids = {name: int(name) for name in table.labels}
-    names, notes = _class_names(path, classes, ids.values())
-    if names is None:
-        first = min(1, min(ids.values()))
-        names = {number: str(number) for number in range(first, max(ids.values()) + 1)}
-        if first == 1:
-            notes = (*notes, "class numbers start at 1: class 1 is the first column")
-    return _numbered(table, ids, names, label_at="start", notes=notes)
-
-
-def _is_class(value: Any) -> bool:
-    whole = type(value) is int or (type(value) is float and value.is_integer())
-    return whole and 0 <= value < MAX_CLASSES
-
-
-def _parse(path: Path, text: str) -> Any:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entries = dict(pairs)
-        if len(entries) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise LabelError(f"{path} has '{printable(twice)[:100]}' twice in one object.")
-        return entries
-
-    try:
-        return json.loads(text, object_pairs_hook=once)
-    except json.JSONDecodeError as error:
-        raise LabelError(f"{path}, row {error.lineno}: this is no sound json: {error.msg}.") from error
-    except (RecursionError, ValueError) as error:  # nested a thousand deep; a number of 5000 digits
-        raise LabelError(f"{path} is no sound json: {printable(str(error))[:100]}.") from error
-
-
-def _class_names(
-    path: Path, given: str | Path | None, ids: Iterable[int]
-) -> tuple[dict[int, str] | None, tuple[str, ...]]:
-    """Class number -> name, and a note on where from; None where no file tells."""
-    notes: tuple[str, ...] = ()
-    source = Path(given) if given is not None else None
-    if source is None:
-        beside = [path.with_name(f"{path.stem}_classes{ending}") for ending in (".json", ".txt")]
-        source = next((file for file in beside if file.is_file()), None)
-        if source is None:
-            return None, notes
-        notes = (f"class names from {source.name} beside the labels",)
-    with _reading(source, 16 << 20) as file:
-        text = file.read()
-    if text.lstrip()[:1] == "{":
-        document = _parse(source, text)
-        pairs = [(str(number), str(name)) for number, name in document.items()]
-    else:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        coded = [line.partition(" ") for line in lines]
-        if lines and all(code[:1] == "c" and code[1:].isdecimal() for code, _, _ in coded):
-            pairs = [(code[1:], name or code) for code, _, name in coded]
-        else:
-            first = min(1, min(ids, default=0))  # one name a line: counted as the label file counts
-            pairs = [(str(number), line) for number, line in enumerate(lines, first)]
-    names = {int(number): name for number, name in pairs if number.isdecimal() and len(number) < 10}
-    if not pairs or len(names) < len(pairs) or len(set(names.values())) < len(pairs):
-        raise LabelError(f"{source} must give every class one number and one name of its own.")
-    if len(names) > MAX_CLASSES:
-        raise LabelError(f"{source} has {len(names)} classes, over the {MAX_CLASSES} that are allowed.")
-    return names, notes
