@@ -172,7 +172,7 @@ def test_columns_are_named_by_the_file_or_by_the_user(said: Said) -> None:
     assert "columns in the order of names.txt" in found["notes"]
     Path("two.txt").write_text("run\njump\n")
     message = refused(said, "q.npz", "--labels", "l.csv", "--fps", "1", "--classes", "two.txt")
-    assert "q.npz has 3 columns, but two.txt names 2 classes" in message
+    assert "for which the 2 class names have no name" in message
 
 
 def test_coverage_names_what_is_missing_unknown_and_left_out(said: Said) -> None:
