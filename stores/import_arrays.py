@@ -12,7 +12,7 @@ Nothing is allocated before the file is known to hold as many bytes as its heade
 
 from __future__ import annotations
 
-import io
+import ast
 import math
 import os
 import struct
@@ -203,11 +203,7 @@ def read_npy(file: BinaryIO, size: int) -> NDArray[Any]:
     if length > MAX_HEADER:
         raise Unusable("decode_error", f"its header declares {length} bytes, more than any array needs")
     rest = file.read(length - (0 if wide else 2))
-    header = io.BytesIO(start[8:] + rest)
-    parse = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd headers; they are read or refused
-        shape, fortran, dtype = parse(header)
+    shape, fortran, dtype = _header(((b"" if wide else start[10:12]) + rest).decode("latin-1"))
     if dtype.hasobject:
         raise Unusable("decode_error", "it holds Python objects, and reading them could run code: not read")
     if dtype.kind not in "fiub" or any(axis < 0 for axis in shape):
@@ -221,6 +217,19 @@ def read_npy(file: BinaryIO, size: int) -> NDArray[Any]:
         raise Unusable("decode_error", "it ends before its last value")
     array = flat.view(dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _header(text: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype in the header of an .npy file, which is a Python dictionary of literals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd literals; they are read or refused
+        fields = ast.literal_eval(text.strip())
+        if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+            raise Unusable("decode_error", "its header is not that of an .npy file")
+        shape, kind = fields["shape"], fields["descr"]
+        if not (isinstance(shape, tuple) and all(type(axis) is int for axis in shape) and isinstance(kind, str)):
+            raise Unusable("wrong_dtype", f"it holds {printable(kind)} {printable(shape)}, not one array of numbers")
+        return shape, bool(fields["fortran_order"]), np.dtype(kind)
 
 
 def require_size(num_bytes: int) -> None:

@@ -5,6 +5,7 @@ Source: the encoding page of the protobuf documentation; tensorflow/core/example
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -179,12 +180,10 @@ def pack_byte_rows(table: NDArray[np.uint8]) -> bytes:
     if not len(table):
         return b""
     head = np.frombuffer(_head(table.shape[1]), np.uint8)
-    rows = np.empty((len(table), len(head) + table.shape[1]), np.uint8)
-    rows[:, : len(head)] = head
-    rows[:, len(head) :] = table
-    return rows.tobytes()
+    return np.concatenate([np.broadcast_to(head, (len(table), len(head))), table], axis=1).tobytes()
 
 
+@functools.lru_cache(maxsize=64)
 def _head(length: int) -> bytes:
     """What stands before `length` bytes in the Feature of a FeatureList."""
     whole = pack(1, pack_bytes([bytes(length)]))

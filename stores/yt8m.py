@@ -44,25 +44,25 @@ def decode(payload: bytes) -> Yt8mRecord:
 
     `form["exact"]` says whether `encode` gives the same bytes again.
     """
-    context, lists = b"", b""
+    context = lists = memoryview(b"")
     frame_level = False
     for found in protobuf.fields(memoryview(payload)):
         if found.wire != protobuf.BYTES or found.number not in (1, 2):
             continue
         if found.number == 1:
-            context = bytes(found.data)
+            context = found.data
         else:
-            lists, frame_level = bytes(found.data), True
-    features = protobuf.entries(memoryview(context))
+            lists, frame_level = found.data, True
+    features = protobuf.entries(context)
     named = dict(features)
     video, labels = _identity(named)
     if frame_level:
-        streams = protobuf.entries(memoryview(lists))
+        streams = protobuf.entries(lists)
         parts: dict[str, NDArray[Any]] = {name: protobuf.byte_rows(value) for name, value in streams if name in STREAMS}
         form: dict[str, Any] = {"context": _text(context), "lists": [name for name, _ in streams]}
     else:
         parts = {MEANS[name]: protobuf.floats(value)[None] for name, value in features if name in MEANS}
-        form = {"features": [[name, None if name in MEANS else _text(bytes(value))] for name, value in features]}
+        form = {"features": [[name, None if name in MEANS else _text(value)] for name, value in features]}
     if not parts:
         raise Unusable(
             "no_array", f"the record has {', '.join(named) or 'nothing'}, neither rgb, audio nor means of them"
@@ -125,5 +125,5 @@ def _identity(named: Mapping[str, memoryview]) -> tuple[str, tuple[int, ...]]:
     return video, labels
 
 
-def _text(data: bytes) -> str:
+def _text(data: bytes | memoryview) -> str:
     return base64.b64encode(data).decode()

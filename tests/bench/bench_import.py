@@ -1,4 +1,4 @@
-"""YouTube-8M's TFRecords into a store and out again, of 300 rows of 1024 + 128 bytes a video, in CPU seconds of one core."""
+"""YouTube-8M's TFRecords into a store and out again: 300 rows of 1024 + 128 bytes a video, CPU seconds of one core."""
 
 from __future__ import annotations
 
