@@ -68,10 +68,13 @@ def times_file(path: Path) -> Path:
 
 
 def _of_file(name: str, path: Path, times: Path | None, options: ImportOptions, key: str | None) -> Iterator[Item]:
+    import h5py
+
     found: list[Item] = []
     try:
         with opened_hdf5(path) as hdf5:
-            for parts in _walk(hdf5.id, (), printable(name), set()):
+            root = {int(h5py.h5o.get_info(hdf5.id).addr)}
+            for parts in _walk(hdf5.id, (), printable(name), root):
                 if isinstance(parts, Failure):
                     found.append(parts)
                     continue

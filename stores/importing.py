@@ -222,7 +222,7 @@ class Sink:
         video = writer.video(job.video, info)
         for stream, (_, stored, grid) in rows.items():
             name = self.set_name(stream)
-            self._look(job.video, stored, grid, duration)
+            self._look(job.video, name, stored, grid, duration)
             video.append(name, stored)
             self.summary.rows[name] += len(stored.times)
         video.commit()
@@ -318,14 +318,14 @@ class Sink:
             self._specs = known
         return self._writer
 
-    def _look(self, video: str, rows: Rows, grid: TimeGrid | None, duration: float | None) -> None:
+    def _look(self, video: str, name: str, rows: Rows, grid: TimeGrid | None, duration: float | None) -> None:
         """Warn of the known defects."""
         warnings, features = self.summary.warnings, rows.features
         width = self.options.width
         if width is not None and grid is not None and features.dtype != np.uint8 and features.shape[-1] != width:
             warnings["width"].append(f"{video}: {features.shape[-1]} values in a row, the recipe has {width}")
         if len(features) > 2 and (features[0] == features[1]).all() and (features == features[0]).all():
-            warnings["constant"].append(f"{video}: all {len(features)} rows are equal")
+            warnings["constant"].append(f"{video}: all {len(features)} rows of {name} are equal")
         overlap = untrimmed(rows.times, grid, duration)
         if overlap is not None:
             warnings["untrimmed"].append(f"{video}: {overlap}")
