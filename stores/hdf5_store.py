@@ -172,6 +172,11 @@ class Hdf5Store:
         """Give the file back; the store may not be read after."""
         self._file.close()
 
+    def __repr__(self) -> str:
+        from stores.tables import store_text
+
+        return store_text(self)
+
 
 def pack_hdf5(source: FeatureStore, path: Path | str, *, replace: bool = False) -> None:
     """Write everything in `source` to a new HDF5 file; `path` is complete when it appears.
