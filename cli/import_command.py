@@ -26,6 +26,7 @@ MEANING = {
     "duration": "rows that do not fit the duration by more than two rows",
     "not exact": "records that an export cannot repeat byte by byte",
     "other arrays": "arrays under another key, left out",
+    "times not used": "files that say times, which --fps and --stride or the recipe go before",
     "silent shard": "a whole shard without sound",
     "untrimmed": "as many rows as only the script that leaves overlaps in gives",
     "width": "rows of another width than the recipe's",

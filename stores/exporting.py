@@ -80,7 +80,7 @@ def export_store(store: FeatureStore, kind: str, out: Path, set_name: str | None
 def choose_set(store: FeatureStore, set_name: str | None) -> FeatureSet:
     """The set of that name, or the only one; StoreError, listing all, if it is not clear which."""
     if set_name is None and len(store) != 1:
-        raise StoreError(f"{printable(store.path)} has {len(store)} sets: say --set {', or '.join(store) or 'NAME'}.")
+        raise StoreError(f"{printable(store.path)} has {len(store)} sets: say --set NAME, one of {', '.join(store)}.")
     return store[set_name if set_name is not None else next(iter(store))]
 
 

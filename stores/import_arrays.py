@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from stores.array_layouts import Unusable
 from stores.foreign import require_proportion
 from stores.import_inputs import InputFile, InputFiles, find_files
-from stores.importing import MAX_ARRAY, ImportedVideo, ImportOptions, ImportSource, Item, Job, Part
+from stores.importing import MAX_ARRAY, ImportedVideo, ImportOptions, ImportSource, Item, Job, Notice, Part
 from stores.names import printable
 from stores.time_grid import TimeGridError, require_times, times_from_stamps
 
@@ -123,7 +123,15 @@ def _sort(
             both = f"'{printable(of_video[name].name)}' and '{printable(file.name)}'"
             raise Unusable("duplicate", f"{both} are both the video '{printable(video)}'. Give one of them.")
         of_video[name] = file
+    told = {stem for files in videos.values() for stream, file in files.items() for stem in _stems(file, stream)}
+    for stem in set(beside) - told:  # of features that are not there
+        ignored += [str(file.path) for file in beside.pop(stem).values()]
     return videos, beside, ignored
+
+
+def _stems(file: InputFile, stream: str) -> tuple[str, str]:
+    """The names under which other files say something of the rows of this one; the second goes before."""
+    return file.stem.removesuffix(f"_{stream}"), file.stem
 
 
 def _jobs(
@@ -134,6 +142,9 @@ def _jobs(
     names: ArrayNames,
 ) -> Iterator[Item]:
     yield from found.failures
+    if options.timed:
+        for stem, kinds in beside.items():
+            yield Notice("times not used", f"{stem}: {', '.join(sorted(kinds))}")
     for video, files in videos.items():
         yield Job(video, tuple(files), partial(_read, files, beside, options, names.key))
 
@@ -146,7 +157,7 @@ def _read(
 ) -> ImportedVideo:
     parts = {}
     for stream, file in files.items():
-        said = dict(beside.get(file.stem.removesuffix(f"_{stream}"), {})) | dict(beside.get(file.stem, {}))
+        said = {kind: found for stem in _stems(file, stream) for kind, found in beside.get(stem, {}).items()}
         parts[stream] = _part(read_array(file.path, key), {} if options.timed else said, options)
     return ImportedVideo(parts)
 

@@ -266,7 +266,7 @@ class Sink:
             features, crops = as_stored(found.features_ND, options.dtype), found.crops
             fields = {"dtype": options.dtype}
         steps, grid = len(features) // crops, None
-        if part.times is not None and not (options.timed and part.stored is None):
+        if part.times is not None:
             times = part.times
             if len(times) != steps:
                 raise Unusable("no_times", f"{steps} rows and the times of {len(times)}")

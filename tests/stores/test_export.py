@@ -171,7 +171,7 @@ def test_nothing_is_overwritten_and_wrong_words_are_named(tmp_path: Path) -> Non
 def test_one_of_several_sets_is_asked_for(tmp_path: Path) -> None:
     with ZarrWriter(tmp_path / "s.zarr", {"a": CLIP, "b": MAP}) as writer:
         put(writer, "v", {"a": rows_of(CLIP, 2), "b": rows_of(MAP, 2)})
-    with pytest.raises(StoreError, match="has 2 sets: say --set a, or b"):
+    with pytest.raises(StoreError, match="has 2 sets: say --set NAME, one of a, b"):
         export_store(open_store(tmp_path / "s.zarr"), "npy", tmp_path / "o")
     export_store(open_store(tmp_path / "s.zarr"), "csv", tmp_path / "i.csv")
     assert [line["set"] for line in csv.DictReader((tmp_path / "i.csv").read_text().splitlines())] == ["a", "b"]

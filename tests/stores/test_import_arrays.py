@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 
 from stores import Granularity, SpecMismatchError, StoreError, open_store
 from stores.difference import compare_stores
+from stores.durations import read_durations
 from stores.import_arrays import ArrayNames, array_source
 from stores.import_csv import csv_source
 from stores.import_hdf5 import hdf5_source
 from stores.import_zarr import zarr_source
-from stores.importing import ImportOptions, ImportSource, ImportSummary, import_videos
+from stores.importing import ImportOptions, ImportSource, ImportSummary, Item, import_videos
 from stores.importing_options import make_options
 from stores.labels import Labels, VideoLabels
 from stores.time_grid import TimeGrid, TimeGridError, times_from_stamps
+from stores.zarr_store import ZarrWriter
 from tests.memory import PEAK_MIB
 
 ROOT = Path(__file__).parents[2]
@@ -255,7 +257,10 @@ def test_files_beside_the_rows_say_their_times(tmp_path: Path) -> None:
 def test_what_is_said_goes_before_files(tmp_path: Path) -> None:
     put(tmp_path / "in", "v.npy", values())
     put(tmp_path / "in", "v_timestamps_ms.npy", np.arange(T) * 77.0)
-    run(tmp_path / "in", tmp_path / "o.zarr")
+    put(tmp_path / "in", "w_fps.npy", np.array(25.0))
+    summary = run(tmp_path / "in", tmp_path / "o.zarr")
+    assert summary.warnings == {"times not used": ["v: _timestamps_ms"]}
+    assert summary.ignored == [str(tmp_path / "in" / "w_fps.npy")]
     np.testing.assert_array_equal(only(tmp_path / "o.zarr")[1], HALVES)
 
 
@@ -303,6 +308,7 @@ def test_importing_again_goes_on(tmp_path: Path) -> None:
     assert run(tmp_path / "in", tmp_path / "o.zarr").done == 1
     put(tmp_path / "in", "b.npy", values())
     put(tmp_path / "in", "c.npy", values())
+    (tmp_path / "in" / "a.npy").write_bytes(b"what is there already is not read again")
     summary = run(tmp_path / "in", tmp_path / "o.zarr")
     assert (summary.done, summary.there, summary.failures) == (2, 1, [])
     assert open_store(tmp_path / "o.zarr").failures() == []
@@ -452,3 +458,34 @@ def test_files_that_are_no_files_fail_by_name(tmp_path: Path) -> None:
     (tmp_path / "in" / "lost.npy").symlink_to("nowhere")
     summary = run(tmp_path / "in", tmp_path / "o.zarr")
     assert {f.video: f.reason for f in summary.failures} == {"pipe.npy": "not_regular", "lost.npy": "unreadable"}
+
+
+def test_an_interrupted_import_keeps_what_was_complete(tmp_path: Path) -> None:
+    for video in "abc":
+        put(tmp_path / "in", f"{video}.npy", values())
+    options = make_options("npy", **GRID)
+    source = array_source([tmp_path / "in"], options, ArrayNames())
+
+    def stopped() -> Iterator[Item]:
+        for number, item in enumerate(source.items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        import_videos(ImportSource(stopped(), options), tmp_path / "o.zarr")
+    assert list(open_store(tmp_path / "o.zarr")["net.rgb.clip"]) == ["a", "b"]
+    summary = run(tmp_path / "in", tmp_path / "o.zarr")
+    assert (summary.done, summary.there) == (1, 2)
+
+
+def test_durations_of_attached_labels_count(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.npy", values())
+    with ZarrWriter(tmp_path / "o.zarr", {}) as writer:
+        writer.attach("labels", durations(a=60.0).to_dict())
+    summary = run(tmp_path / "in", tmp_path / "o.zarr")
+    assert summary.warnings["duration"] == ["a: 7 rows end at 3.50 s, the video at 60.00 s"]
+    assert read_durations(tmp_path / "o.zarr").videos["a.mp4"].duration == 60.0
+    (tmp_path / "l.csv").write_text("video,start,end,label\na,0,1,run\n")
+    with pytest.raises(StoreError, match="has no duration of any video"):
+        read_durations(tmp_path / "l.csv")
