@@ -184,4 +184,5 @@ def show(summary: ImportSummary, out: Path) -> None:
         for word in words[:SHOWN]:
             print_line(f"  {word}")
     for failure in summary.failures:
-        typer.echo(f"  failed: {printable(f'{failure.video}: [{failure.reason}] {failure.detail}')}")
+        what = f" ({failure.set_name})" if failure.set_name else ""
+        typer.echo(f"  failed: {printable(f'{failure.video}{what}: [{failure.reason}] {failure.detail}')}")

@@ -146,20 +146,16 @@ def _jobs(
         for stem, kinds in beside.items():
             yield Notice("times not used", f"{stem}: {', '.join(sorted(kinds))}")
     for video, files in videos.items():
-        yield Job(video, tuple(files), partial(_read, files, beside, options, names.key))
+        for stream, file in files.items():
+            said = {kind: found for stem in _stems(file, stream) for kind, found in beside.get(stem, {}).items()}
+            read = partial(_read, file, stream, {} if options.timed else said, options, names.key)
+            yield Job(video, (stream,), read, of_set=stream != options.stream or len(files) > 1)
 
 
 def _read(
-    files: Mapping[str, InputFile],
-    beside: Mapping[str, Mapping[str, InputFile]],
-    options: ImportOptions,
-    key: str | None,
+    file: InputFile, stream: str, said: Mapping[str, InputFile], options: ImportOptions, key: str | None
 ) -> ImportedVideo:
-    parts = {}
-    for stream, file in files.items():
-        said = {kind: found for stem in _stems(file, stream) for kind, found in beside.get(stem, {}).items()}
-        parts[stream] = _part(read_array(file.path, key), {} if options.timed else said, options)
-    return ImportedVideo(parts)
+    return ImportedVideo({stream: _part(read_array(file.path, key), said, options)})
 
 
 def _part(array: NDArray[Any], said: Mapping[str, InputFile], options: ImportOptions) -> Part:

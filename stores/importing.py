@@ -79,12 +79,13 @@ class ImportedVideo(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A video that can be read."""
+    """A video, or one stream of it, that can be read."""
 
     video: str
     streams: tuple[str, ...]
     read: Callable[[], ImportedVideo]
     again: bool = False  # read it even if it is there already, for its labels
+    of_set: bool = False  # other streams of the video have jobs of their own: this one fails for its set alone
 
 
 class Notice(NamedTuple):
@@ -169,7 +170,7 @@ class Sink:
         self.labels: dict[str, VideoLabels] = {}
         self._specs: dict[str, FeatureSpec] = {}  # by set, of those that this import writes
         self._held: dict[str, set[str]] = defaultdict(set)  # by set
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, tuple[str, ...]]] = set()
         self._known_failures: list[Failure] = []
         self._attached: Labels | None = None
         self._writer: ZarrWriter | None = None
@@ -193,10 +194,10 @@ class Sink:
 
     def take(self, job: Job) -> None:
         """One video: done, there already or failed."""
-        if job.video in self._seen:
+        if (job.video, job.streams) in self._seen:
             self.fail(Failure(job.video, "duplicate", "a video of this id came before"))
             return
-        self._seen.add(job.video)
+        self._seen.add((job.video, job.streams))
         missing = [stream for stream in job.streams if job.video not in self._held[self.set_name(stream)]]
         if not missing and not job.again:
             self.summary.there += 1
@@ -207,7 +208,8 @@ class Sink:
             for stream, (spec, _, _) in rows.items():
                 self._require_shape(self.set_name(stream), spec)
         except (StoreError, *UNREADABLE) as error:
-            self.fail(Failure(job.video, reason_of(error), words_of(error)))
+            of_set = self.set_name(job.streams[0]) if job.of_set else None
+            self.fail(Failure(job.video, reason_of(error), words_of(error), of_set))
             return
         if found.labels is not None:
             self.labels[job.video] = found.labels
@@ -326,10 +328,11 @@ class Sink:
             warnings["width"].append(f"{video}: {features.shape[-1]} values in a row, the recipe has {width}")
         if len(features) > 2 and (features[0] == features[1]).all() and (features == features[0]).all():
             warnings["constant"].append(f"{video}: all {len(features)} rows of {name} are equal")
-        overlap = untrimmed(rows.times, grid, duration)
+        times = rows.times[: len(rows.times) // self._specs[name].samples]  # of one crop: the others have the same
+        overlap = untrimmed(times, grid, duration)
         if overlap is not None:
             warnings["untrimmed"].append(f"{video}: {overlap}")
-        elif (words := misfit(rows.times, duration)) is not None:
+        elif (words := misfit(times, duration)) is not None:
             warnings["duration"].append(f"{video}: {words}")
 
 

@@ -170,7 +170,10 @@ def test_pairs_become_two_sets(tmp_path: Path) -> None:
     put(tmp_path / "in", "v_rgb.npy", values())
     put(tmp_path / "in", "v_flow.npy", values(width=5, seed=1))
     put(tmp_path / "in", "w_flow.npy", values(width=5, seed=2))
-    assert run(tmp_path / "in", tmp_path / "o.zarr").done == 2
+    put(tmp_path / "in", "w_rgb.npy", values()[:0])
+    summary = run(tmp_path / "in", tmp_path / "o.zarr")
+    assert summary.done == 3
+    assert [(f.video, f.reason, f.set_name) for f in summary.failures] == [("w", "empty", "net.rgb.clip")]
     store = open_store(tmp_path / "o.zarr")
     assert {name: list(store[name]) for name in store} == {"net.rgb.clip": ["v"], "net.flow.clip": ["v", "w"]}
     assert store["net.flow.clip"].spec.stream == "flow"

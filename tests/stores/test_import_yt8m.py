@@ -137,6 +137,9 @@ def test_numbers_are_two_s_complement() -> None:
 def test_frames_of_different_lengths_are_no_rows() -> None:
     with pytest.raises(StoreError, match="different lengths"):
         byte_rows(memoryview(message(1, bytes_feature(b"ab")) + message(1, bytes_feature(b"abc"))))
+    unknown = message(1, message(1, message(2, b"ab")))  # as long as the others, and its bytes in a field nobody knows
+    with pytest.raises(StoreError, match="different lengths"):
+        byte_rows(memoryview(message(1, bytes_feature(b"ab")) + unknown))
 
 
 def test_damaged_records_cost_themselves(tmp_path: Path) -> None:
@@ -198,6 +201,17 @@ def test_importing_again_adds_what_is_new_and_its_labels(tmp_path: Path) -> None
     document = open_store(tmp_path / "o.zarr").attachment("labels")
     assert document is not None
     assert sorted(document["videos"]) == ["a", "b"]
+
+
+def test_labels_of_another_folder_are_added(tmp_path: Path) -> None:
+    for name, labels in (("a", [1]), ("b", [5000])):
+        write_shard(tmp_path / name / "x.tfrecord", [frame_record(name, labels, *frames(0))])
+        run(tmp_path / name, tmp_path / "o.zarr")
+    document = open_store(tmp_path / "o.zarr").attachment("labels")
+    assert document is not None
+    found = Labels.from_dict(document)
+    assert {video: found.videos[video].video_level for video in found.videos} == {"a": (1,), "b": (5000,)}
+    assert len(found.classes) == 5001
 
 
 def test_levels_are_not_mixed_and_values_go_to_arrays(tmp_path: Path) -> None:
