@@ -67,7 +67,10 @@ def import_features(
     prefix: Annotated[str, typer.Option(help="What stands before the video in file names.")] = "",
     suffix: Annotated[str, typer.Option(help="What stands after it; files without are left out.")] = "",
     dtype: Annotated[
-        str | None, typer.Option(help="float16 or float32, as stored.", show_default="float16; yt8m as it is")
+        str | None,
+        typer.Option(
+            help="float16 or float32, as stored; bytes of yt8m stay bytes.", show_default="float16; of yt8m float32"
+        ),
     ] = None,
     duration_from: Annotated[
         Path | None, typer.Option(help="Label file, or store with labels: do the rows fit its durations?")
@@ -82,6 +85,10 @@ def import_features(
         require_word("--dtype", dtype, ("float16", "float32"))
     if level is not None:
         require_word("--level", level, ("frame", "clip", "map", "scene"))
+    if kind == "yt8m" and (stream is not None or level is not None or layout != "TD"):
+        raise OptionError(
+            "records of yt8m say their streams, level and axes: leave out --stream, --level and --layout."
+        )
     if out.suffix not in {".zarr", ".h5", ".hdf5"}:
         raise OptionError(f"--out {printable(out)} must end in .zarr or .h5.")
 

@@ -68,6 +68,7 @@ def test_warnings_are_counted_and_in_json(vl: Said, arrays: Path, tmp_path: Path
         (["npy", "--recipe", "yt8m", "--crops", "mean"], "--crops is for --layout CTD or TCD"),
         (["npy", "--recipe", "yt8m", "--layout", "XY"], "--layout is TD, DT, CTD or TCD"),
         (["npy", "--recipe", "yt8m", "--out", "x.npy"], "must end in .zarr or .h5"),
+        (["yt8m", "--stream", "rgb"], "leave out --stream"),
         (["csv", "--recipe", "yt8m"], "no .csv features in"),
     ],
 )
