@@ -10,35 +10,43 @@ plugin, before anything is read.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from stores.array_layouts import Unusable
 from stores.errors import StoreError
-from stores.foreign import require_proportion
-from stores.hdf5_files import open_member, opened_hdf5
-from stores.import_arrays import require_size, require_source
-from stores.import_inputs import find_files, readable
-from stores.importing import UNREADABLE, ImportedVideo, ImportOptions, ImportSource, Item, Job, Notice, Part, words_of
+from stores.hdf5_worker import TIMEOUT_S, Hdf5Reader, Parts
+from stores.import_arrays import require_source
+from stores.import_inputs import InputFile, find_files, readable
+from stores.importing import (
+    UNREADABLE,
+    ImportedVideo,
+    ImportOptions,
+    ImportSource,
+    Item,
+    Job,
+    Notice,
+    Part,
+    reason_of,
+    words_of,
+)
 from stores.names import printable
 from stores.spec import Failure
 from stores.time_grid import require_times
 
 SUFFIXES = (".h5", ".hdf5", ".hdf")
 TIMES = "_times"
-MAX_DEPTH = 16  # groups below each other
-MAX_CHUNK = 256 << 20  # bytes that one chunk unpacks to
-FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})  # deflate, shuffle, fletcher32, szip, nbit, scale-offset, lzf
 
 
-def hdf5_source(paths: Sequence[Path], options: ImportOptions, key: str | None) -> ImportSource:
+def hdf5_source(
+    paths: Sequence[Path], options: ImportOptions, key: str | None, timeout_s: float = TIMEOUT_S
+) -> ImportSource:
     """The videos in HDF5 files.
+
+    Args:
+        key: the dataset of each group that counts; None: all datasets do.
+        timeout_s: seconds after which a file that the library makes nothing of is given up.
 
     Raises:
         StoreError: a path does not exist, or nothing is there.
@@ -55,9 +63,13 @@ def hdf5_source(paths: Sequence[Path], options: ImportOptions, key: str | None) 
 
     def jobs() -> Iterator[Item]:
         yield from found.failures
-        for file in files:
-            beside = times_file(file.path)
-            yield from _of_file(file.name, file.path, beside if beside in times else None, options, key)
+        reader = Hdf5Reader(timeout_s)
+        try:
+            for file in files:
+                beside = times_file(file.path)
+                yield from _of_file(file, beside if beside in times else None, options, key, reader)
+        finally:
+            reader.close()
 
     return ImportSource(jobs(), options, [str(path) for path in found.ignored])
 
@@ -67,92 +79,30 @@ def times_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}{TIMES}{path.suffix}")
 
 
-def _of_file(name: str, path: Path, times: Path | None, options: ImportOptions, key: str | None) -> Iterator[Item]:
-    import h5py
-
-    found: list[Item] = []
+def _of_file(
+    file: InputFile, times: Path | None, options: ImportOptions, key: str | None, reader: Hdf5Reader
+) -> Iterator[Item]:
     try:
-        with opened_hdf5(path) as hdf5:
-            root = {int(h5py.h5o.get_info(hdf5.id).addr)}
-            for parts in _walk(hdf5.id, (), printable(name), root):
-                if isinstance(parts, Failure):
-                    found.append(parts)
-                    continue
-                if key is not None and parts[-1] != key:
-                    found.append(Notice("other arrays", f"{name}: /{'/'.join(parts)} is no '{key}'"))
-                    continue
-                video = readable("/".join(parts[:-1] if key is not None else parts))
-                read = partial(_read, path, times, parts, options)
-                found.append(
-                    Job(video, (options.stream,), read) if video else Notice("other arrays", f"{name}: /{key}")
-                )
+        found = reader.datasets(file.path)
     except (StoreError, *UNREADABLE) as error:
-        found.append(Failure(name, "decode_error", words_of(error)))
-    if not found:
-        found.append(Failure(name, "empty", "it has no dataset"))
-    yield from found
-
-
-def _walk(group: Any, above: tuple[str, ...], file: str, seen: set[int]) -> Iterator[tuple[str, ...] | Failure]:
-    """The path of every dataset that may be read; of what may not, a failure. A group counts once (links may loop)."""
-    import h5py
-
-    if len(above) > MAX_DEPTH:
-        yield Failure("/".join(above), "decode_error", f"more than {MAX_DEPTH} groups below each other")
+        yield Failure(file.name, reason_of(error), words_of(error))
         return
-    for name in sorted(group):
-        path = (*above, name.decode("utf-8", "surrogateescape"))
-        shown = readable("/".join(path))
-        try:
-            member = open_member(group, name, f"{file}: /{printable(shown)}")
-        except (StoreError, *UNREADABLE) as error:
-            yield Failure(shown, "decode_error", words_of(error))
+    if not found:
+        yield Failure(file.name, "empty", "it has no dataset")
+    for parts in found:
+        if isinstance(parts, Failure):
+            yield parts
             continue
-        if isinstance(member, h5py.h5g.GroupID):
-            address = int(h5py.h5o.get_info(member).addr)
-            if address in seen:
-                yield Failure(shown, "decode_error", "this group is met a second time: links lead in a circle")
-                continue
-            seen.add(address)
-            yield from _walk(member, path, file, seen)
-        elif isinstance(member, h5py.h5d.DatasetID):
-            yield path
+        video = readable("/".join(parts[:-1] if key is not None else parts))
+        if not video or (key is not None and parts[-1] != key):
+            yield Notice("other arrays", f"{file.name}: /{'/'.join(parts)} is no '{key}' of a group")
+            continue
+        yield Job(video, (options.stream,), partial(_read, file.path, times, parts, options, reader))
 
 
-def _read(path: Path, times: Path | None, parts: tuple[str, ...], options: ImportOptions) -> ImportedVideo:
-    array = _dataset(path, parts)
+def _read(path: Path, times: Path | None, parts: Parts, options: ImportOptions, reader: Hdf5Reader) -> ImportedVideo:
+    array = reader.array(path, parts)
     if times is None or options.timed:
         return ImportedVideo({options.stream: Part(array)})
-    found = _dataset(times, parts)
+    found = reader.array(times, parts)
     return ImportedVideo({options.stream: Part(array, require_times(found, len(found)))})
-
-
-def _dataset(path: Path, parts: tuple[str, ...]) -> NDArray[Any]:
-    """All values of a dataset, once its sizes are known to be in proportion to what is stored."""
-    import h5py
-
-    where = f"/{printable(readable('/'.join(parts)))}"
-    with opened_hdf5(path) as hdf5:
-        here = hdf5.id
-        for name in parts:
-            here = open_member(here, name.encode("utf-8", "surrogateescape"), where)
-        if not isinstance(here, h5py.h5d.DatasetID):
-            raise Unusable("decode_error", f"{where} is no dataset")
-        dtype = np.dtype(here.dtype)
-        shape = tuple(int(size) for size in here.shape)
-        if dtype.kind not in "fiub" or dtype.itemsize > 16:
-            raise Unusable("wrong_dtype", f"it holds {printable(dtype)} {shape}, not numbers")
-        num_bytes = math.prod(shape) * dtype.itemsize
-        require_size(num_bytes)
-        stored = here.get_create_plist()
-        filters = [stored.get_filter(index)[0] for index in range(stored.get_nfilters())]
-        if unknown := sorted(set(filters) - FILTERS):
-            raise Unusable("decode_error", f"filter {unknown[0]} is none of HDF5's own: not read")
-        require_proportion(where, num_bytes, here.get_storage_size())
-        if num_bytes and not here.get_storage_size():
-            raise Unusable("decode_error", f"shape {shape} was declared, and nothing was written")
-        if stored.get_layout() == h5py.h5d.CHUNKED and math.prod(stored.get_chunk()) * dtype.itemsize > MAX_CHUNK:
-            raise Unusable("too_large", f"one chunk {stored.get_chunk()} unpacks to more than {MAX_CHUNK} bytes")
-        out = np.empty(shape, dtype)
-        here.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
-    return out

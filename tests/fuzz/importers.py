@@ -178,7 +178,7 @@ CASES: dict[str, tuple[str, Callable[[random.Random], bytes], Callable[[list[Pat
     "npy": (".npy", npy_case, arrays),
     "npz": (".npz", npz_case, arrays),
     "pt": (".pt", pt_case, arrays),
-    "hdf5": (".h5", hdf5_case, lambda paths, options: hdf5_source(paths, options, None)),
+    "hdf5": (".h5", hdf5_case, lambda paths, options: hdf5_source(paths, options, None, timeout_s=5.0)),
     "yt8m": (".tfrecord", yt8m_case, yt8m_source),
     "csv": (".csv", csv_case, csv_source),
 }
