@@ -18,9 +18,11 @@ from cli import (
     backbones_command,
     demo_command,
     diff_command,
+    export_command,
     extract_command,
     fuse_command,
     heads_command,
+    import_command,
     labels_command,
     score_command,
     store_commands,
@@ -65,6 +67,8 @@ def options(
 
 for commands in (
     extract_command,
+    import_command,
+    export_command,
     train_command,
     score_command,
     fuse_command,

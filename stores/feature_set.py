@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from stores.errors import SpecMismatchError, StoreError
 from stores.names import printable
 from stores.records import Record, Span
 from stores.spec import Rows, VideoEntry
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class RowSource(Protocol):
@@ -143,6 +146,27 @@ class StoredSet:
         out = np.empty((span.length, 2))
         source.read_into(span.start, out)
         return out
+
+    def index(self) -> pandas.DataFrame:
+        """One row a video: video, rows, start, end and duration (seconds), sha256; videos in sorted order."""
+        from stores.tables import index_frame
+
+        return index_frame(self)
+
+    def to_xarray(self, video: str) -> Any:
+        """The rows of `video` as an xarray.DataArray over `time`, the rows' centres in seconds.
+
+        Raises:
+            StoreError: there is no such video, or xarray, an extra, is not installed.
+        """
+        from stores.tables import as_xarray
+
+        return as_xarray(self, video)
+
+    def __repr__(self) -> str:
+        from stores.tables import set_text
+
+        return set_text(self)
 
     def open_arrays(self) -> None:
         """Open every array of the set, which checks its metadata, sizes and indices.

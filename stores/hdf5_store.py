@@ -6,9 +6,8 @@
     /sets/SET/offsets   (K + 1,) rows where the videos begin and end } for other readers
     /sets/SET/videos    (K,) their ids, escaped to be printable      }
 
-HDF5 can lead a reader to other files in four ways: external links, soft links, external storage and virtual
-datasets. All are refused at every component of every path, by the one function of this file that opens anything. The
-library only tells where the arrays lie; the bytes are read by position, as in the Zarr store.
+Links and datasets that lead to other files are refused (hdf5_files.py). The library only tells where the arrays lie;
+the bytes are read by position, as in the Zarr store.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from stores.copying import checked_rows
 from stores.errors import DamageError, NoSpaceError, StoreError
 from stores.feature_set import StoredSet
 from stores.files import RECORD_LIMIT, ReadFile
+from stores.hdf5_files import open_member, opened_hdf5
 from stores.names import printable
 from stores.records import Record, RecordReader, SetRecord, Span, parse_json, unseal_lines
 from stores.spec import Failure, FeatureStore
@@ -63,53 +62,30 @@ class ByteRange:
 
 
 def _byte_range(file: ReadFile, hdf5: Any, path: str) -> ByteRange:
-    """Where the dataset at `path` lies; the one place where anything inside an HDF5 file is opened.
+    """Where the dataset at `path` lies.
 
     Raises:
         DamageError: it is missing, or not in the file's own bytes, or not a raw array.
     """
     import h5py
 
-    def refuse(what: str) -> DamageError:
-        return DamageError(f"{printable(file.path)}: /{path} {what}.")
-
     here = hdf5.id
+    where = f"{printable(file.path)}: /{path}"
     *groups, last = path.split("/")
     for name in [*groups, last]:
-        key = name.encode()
-        if not here.links.exists(key):
-            raise refuse("is missing")
-        if here.links.get_info(key).type != h5py.h5l.TYPE_HARD:
-            raise refuse(f"leads through the link '{name}', which may point to another file: refused")
-        here = h5py.h5o.open(here, key)
+        here = open_member(here, name.encode(), where)
         if not isinstance(here, h5py.h5d.DatasetID if name is last else h5py.h5g.GroupID):
-            raise refuse(f"has something else at '{name}'")
+            raise DamageError(f"{where} has something else at '{name}'.")
     stored = here.get_create_plist()
-    if stored.get_layout() == h5py.h5d.VIRTUAL or stored.get_external_count():
-        raise refuse("is put together from other files: refused")
     shape = tuple(int(size) for size in here.shape)
     dtype = np.dtype(here.dtype)
     size = math.prod(shape) * dtype.itemsize
     if stored.get_layout() != h5py.h5d.CONTIGUOUS or stored.get_nfilters():
-        raise refuse("is not contiguous")
+        raise DamageError(f"{where} is not contiguous.")
     offset = here.get_offset() if size else 0
     if offset is None or offset + size > file.size:
-        raise refuse(f"declares {size} bytes that the file of {file.size} does not have")
+        raise DamageError(f"{where} declares {size} bytes that the file of {file.size} does not have.")
     return ByteRange(file, offset, shape, dtype)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file for its structure alone; what the library makes of broken bytes becomes a DamageError."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r", locking=False) as hdf5:
-            if hdf5.userblock_size:
-                raise DamageError(f"{printable(path)} begins with {hdf5.userblock_size} foreign bytes: refused.")
-            yield hdf5
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise DamageError(f"{printable(path)} is damaged: {printable(error)}.") from error
 
 
 class Hdf5Store:
@@ -125,7 +101,7 @@ class Hdf5Store:
         real = os.path.realpath(path)
         self._file = ReadFile(real)
         self._arrays: dict[tuple[str, str], ByteRange] = {}
-        with _opened(Path(real)) as hdf5:
+        with opened_hdf5(Path(real)) as hdf5:
             if not hdf5.id.links.exists(INDEX.encode()):
                 raise StoreError(f"{printable(path)} is HDF5, but no store of vl. 'vl import' takes foreign features.")
             index = _byte_range(self._file, hdf5, INDEX)
@@ -195,6 +171,11 @@ class Hdf5Store:
     def close(self) -> None:
         """Give the file back; the store may not be read after."""
         self._file.close()
+
+    def __repr__(self) -> str:
+        from stores.tables import store_text
+
+        return store_text(self)
 
 
 def pack_hdf5(source: FeatureStore, path: Path | str, *, replace: bool = False) -> None:
@@ -279,7 +260,7 @@ def _write_structure(path: Path, source: FeatureStore, record: Record) -> None:
 def _write_rows(path: Path, source: FeatureStore, record: Record) -> None:
     """Bring the rows to where their datasets lie; the file is synced when it is published."""
     file = ReadFile(os.path.realpath(path))
-    with _opened(path) as hdf5:
+    with opened_hdf5(path) as hdf5:
         places = {name: [_byte_range(file, hdf5, f"sets/{name}/{kind}") for kind in ARRAYS] for name in record.sets}
     with disk.open_for_update(path) as target:  # outside: a full disk is no damage
         for name, (features, times) in places.items():

@@ -12,6 +12,7 @@ import time
 
 from stores.errors import StoreError
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a cell that a spreadsheet would run
 _SET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SEGMENT = re.compile(r"[0-9]{20}-[0-9a-f]{12}")
@@ -33,6 +34,15 @@ def slug(text: str, limit: int = 60) -> str:
     'my-video.mp4'
     """
     return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).strip("-.")[:limit].strip("-.") or "unnamed"
+
+
+def spreadsheet_text(text: str) -> str:
+    """`text` as a cell that a spreadsheet takes for text: an apostrophe before what it would run.
+
+    >>> spreadsheet_text("=1+1"), spreadsheet_text("a.mp4")
+    ("'=1+1", 'a.mp4')
+    """
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def require_set_name(name: str) -> str:

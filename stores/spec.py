@@ -16,13 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stores.errors import SpecMismatchError, StoreError
 from stores.names import printable
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Granularity(StrEnum):
@@ -197,6 +200,14 @@ class FeatureSet(Protocol):
 
     def times(self, video: str) -> NDArray[np.float64]:
         """(N, 2) seconds of all rows of `video`."""
+        ...
+
+    def index(self) -> pandas.DataFrame:
+        """One row a video: video, rows, start, end and duration (seconds), sha256; videos in sorted order."""
+        ...
+
+    def to_xarray(self, video: str) -> Any:
+        """The rows of `video` as an xarray.DataArray; StoreError where xarray, an extra, is not installed."""
         ...
 
 

@@ -188,3 +188,8 @@ class ZarrStore:
     def close(self) -> None:
         """Give the files back; the store may not be read after."""
         self._pool.close()
+
+    def __repr__(self) -> str:
+        from stores.tables import store_text
+
+        return store_text(self)

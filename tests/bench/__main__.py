@@ -19,6 +19,7 @@ BENCHMARKS = (
     bench_labels,
     bench_score,
     bench_store,
+    bench_import,
     bench_decode,
     bench_backbones,
 )
