@@ -6,6 +6,7 @@ from tests.bench import (
     bench_decode,
     bench_gated,
     bench_i3d,
+    bench_import,
     bench_labels,
     bench_score,
     bench_store,
