@@ -19,6 +19,7 @@ from cli import (
     demo_command,
     diff_command,
     extract_command,
+    finetune_command,
     fuse_command,
     heads_command,
     score_command,
@@ -65,6 +66,7 @@ def options(
 for commands in (
     extract_command,
     train_command,
+    finetune_command,
     score_command,
     fuse_command,
     table_command,

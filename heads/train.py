@@ -137,6 +137,7 @@ class Training:
         self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
         self.events = Events(folder, self.epochs * self.steps_an_epoch)
         self.memory: PeakMemory | None = None  # whoever wants to know the memory starts measuring before the rows load
+        self.command = "train-head"  # that goes on with the run
         self.saved_at = time.monotonic()
 
     def balance(self) -> Tensor:
@@ -185,7 +186,7 @@ class Training:
         """The batches of the running epoch that are left."""
         position, began = self.position, time.monotonic()
         self.model.train()
-        for batch in self.windows.batches(self.plan(position.epoch)[position.batch :]):
+        for batch in self.windows.batches(self.plan(position.epoch)[position.batch :], position.epoch):
             loss = self.add_gradient(batch)
             position.batch += 1
             if position.batch % self.options.accumulate and position.batch < self.batches_an_epoch:
@@ -219,7 +220,7 @@ class Training:
     def update(self, step: int) -> None:
         """Change the weights by the gradient; `step` counts updates from 0."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) * group["lr_share"]
         weights: list[Tensor] = list(self.model.parameters())
         if self.options.accumulate > 1:
             gradients = [tensor.grad for tensor in weights if tensor.grad is not None]
@@ -306,7 +307,7 @@ class Training:
     def leave_if_asked(self, stop: StopSignal) -> None:
         """Raise if a signal came; the caller has saved."""
         if stop.number is not None:
-            raise stop.error(self.folder)
+            raise stop.error(self.folder, self.command)
 
     def save(self) -> None:
         """Everything that the next step depends on, in one file, durably and at once."""
