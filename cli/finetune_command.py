@@ -177,7 +177,7 @@ def start(
     workers: int | None,
 ) -> dict[str, Any]:
     """Plan a run, write its folder, and carry it out; one that lies unfinished in `out` goes on."""
-    from heads.checkpoint import create_run, new_run, read_config
+    from heads.checkpoint import build_model, create_run, new_run, read_config
     from heads.end_to_end import TuneOptions
     from heads.run import find_device, plan_run, require_resumable
     from stores.labels import Labels
@@ -213,6 +213,7 @@ def start(
     if out is not None and (out / "config.json").exists():
         require_resumable(out, run_plan.config)
         return carry(out, videos, device)
+    build_model(run_plan.config, videos.networks)  # what does not fit shall be said before a folder is made
     run = out or new_run(RUNS, head)
     create_run(run, run_plan.config, run_plan.labels)
     announce(run, run_plan, str(find_device(device)))

@@ -134,7 +134,7 @@ class EndToEnd(Model):
         learning: roles whose networks learn.
 
     Raises:
-        HeadError: a pattern of `options.freeze` names no weight.
+        HeadError: a pattern of `options.freeze` names no weight, or leaves no network anything to learn.
     """
 
     def __init__(
@@ -155,6 +155,8 @@ class EndToEnd(Model):
                 for role, network in networks.items()
             }
         )
+        if not any(weight.requires_grad for weight in self.trunks.parameters()):
+            raise HeadError("no network learns: all is frozen. 'vl train-head' trains a head on stored features.")
         for name, weight in head.named_parameters():
             if frozen("head", name, options.freeze):
                 weight.requires_grad_(False)

@@ -59,10 +59,10 @@ class MemoryPlan:
             f"activations of {self.at_once} clips": self.activations,
             "head": self.head,
         }
-        named = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+        named = ", ".join(f"{name} {size / GIB:.3g}" for name, size in parts.items())
         return (
-            f"memory plan in GiB: {named}; together {self.device / GIB:.2f} on the device, and frames "
-            f"{self.frames / GIB:.2f} beside it (batches of up to {self.rows} rows)"
+            f"memory plan in GiB: {named}; together {self.device / GIB:.3g} on the device, and frames "
+            f"{self.frames / GIB:.3g} beside it (batches of up to {self.rows} rows)"
         )
 
 
@@ -148,8 +148,6 @@ def check_tuning(training: Training, clips: Videos, sources: Sequence[Source]) -
         count = sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad)
         training.observer.note(f"{trunk.name}: {f'{count:,} weights learn' if count else 'stays as it came'}")
     training.observer.note(f"weights to be trained: {learning:,} in all")
-    if not any(trunk.learns for trunk in networks):
-        raise HeadError("no network learns: everything is frozen. 'vl train-head' trains the head on stored features.")
     rows = max(int(np.minimum(windows.rows_V[of.video_B] - of.start_B, of.length).sum()) for of in training.plan(0))
     training.observer.note(memory_plan(model, options, rows).words())
     if (training.folder / "last.safetensors").exists():
@@ -204,12 +202,12 @@ def require_stored_logits(
     """
     difference = 0.0
     tolerance = max(TOLERANCE[source.spec.dtype] for source in stored.sources)
+    whole = model.head.level == "video"
+    lengths = [int(rows) if whole else min(int(rows), window, MOST_ROWS) for rows in clips.rows_V[list(videos)]]
+    start = np.zeros(1, np.int64)
+    plan = [Crops(np.array([video]), start, length) for video, length in zip(videos, lengths, strict=True)]
     with evaluating(model), torch.inference_mode():
-        for video in videos:
-            rows = int(clips.rows_V[video])
-            length = rows if model.head.level == "video" else min(rows, window, MOST_ROWS)
-            crops = Crops(np.array([video]), np.zeros(1, np.int64), length)
-            (batch,) = clips.batches([crops])
+        for video, crops, batch in zip(videos, plan, clips.batches(plan), strict=True):
             found, expected = model(batch).logits.float(), model(stored.batch(crops)).logits.float()
             scale = max(1.0, float(expected.abs().max()))
             difference = max(difference, float((found - expected).abs().max()) / scale)
