@@ -7,6 +7,7 @@
                   best.safetensors  weights of the best validation
                   metrics.csv       a line for each epoch
                   val.zarr test.zarr  stores of scores
+                  stored/ *.safetensors  of a run that trained its networks: see `heads.stored_run`
                   result.json       written last: a run that has it is finished
 
 Nothing here is pickled, and what is loaded is checked against the config first.
@@ -233,7 +234,10 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
     if config.finetune is None:
         return Model(built, widths)
     if networks is None:
-        raise HeadError("the run was trained end to end, by 'vl finetune': its networks learned, and see videos.")
+        raise HeadError(
+            "the run was trained end to end, by 'vl finetune'. Its head on stored features is RUN/stored, for features "
+            "that were extracted with its networks: vl extract --weights NAME=RUN/NAME.safetensors."
+        )
     tuning = TuneOptions.from_dict(config.finetune["options"])
     roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
     learning = [role for role, name in roles.items() if name in tuning.learning]

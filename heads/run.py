@@ -38,6 +38,7 @@ from heads.outcome import outcome
 from heads.samples import SampledWindows, clip_labels, view_notes
 from heads.score_store import write_scores
 from heads.sources import Source, by_speed, choose_sources, find_sources, require_equal_times
+from heads.stored_run import write_stored_run
 from heads.train import SELECTION, Observer, Training
 from heads.tuning_checks import check_tuning
 from heads.windows import Windows, role_shapes
@@ -190,6 +191,8 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer, clips: Vid
             check_tuning(training, clips, sources)
         training.run()
         trained = load_run(run, device, networks)
+        if clips is not None:
+            write_stored_run(trained, labels)
         predictions = {}
         for name in ("val", "test"):
             if members[name]:

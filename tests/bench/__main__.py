@@ -1,8 +1,26 @@
 """All benchmarks, on one core: `OMP_NUM_THREADS=1 python -m tests.bench`, four minutes or so."""
 
-from tests.bench import bench_asf, bench_backbones, bench_decode, bench_gated, bench_i3d, bench_labels, bench_store
+from tests.bench import (
+    bench_asf,
+    bench_backbones,
+    bench_decode,
+    bench_finetune,
+    bench_gated,
+    bench_i3d,
+    bench_labels,
+    bench_store,
+)
 from tests.bench.table import HEADER, line
 
 line(*HEADER)
-for benchmark in (bench_asf, bench_gated, bench_i3d, bench_labels, bench_store, bench_decode, bench_backbones):
+for benchmark in (
+    bench_asf,
+    bench_gated,
+    bench_i3d,
+    bench_labels,
+    bench_store,
+    bench_decode,
+    bench_backbones,
+    bench_finetune,
+):
     benchmark.main()

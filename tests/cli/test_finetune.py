@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -111,6 +112,21 @@ def test_head_then_small_then_large_each_from_the_one_before(said: Said, tmp_pat
     code, _, err = said("predict", tmp_path / "scenes.zarr", "--head", tmp_path / "l", "--out", tmp_path / "p.zarr")
     assert code == 2
     assert "was trained end to end" in err
+    code, _, err = said(
+        "extract", "--level", "scene", "videos", "--out", tmp_path / "t.zarr", "--weights",
+        f"resnet18={tmp_path / 'l' / 'resnet18.safetensors'}", "--weights",
+        f"r2plus1d_18={tmp_path / 'l' / 'r2plus1d_18.safetensors'}",
+    )  # fmt: skip
+    assert code == 0, err
+    code, _, err = said(
+        "predict", tmp_path / "t.zarr", "--head", tmp_path / "l" / "stored", "--out", tmp_path / "p.zarr"
+    )
+    assert code == 0, err
+    stored, whole = (
+        open_store(path)["scores"].read("v4.mp4").features
+        for path in (tmp_path / "p.zarr", tmp_path / "l" / "test.zarr")
+    )
+    np.testing.assert_allclose(stored, whole, atol=1e-3)  # up to the store's rounding
 
 
 def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not(said: Said, tmp_path: Path) -> None:
