@@ -116,13 +116,16 @@ class Trunk(nn.Module):
                 module.train(self.training and self.tunes_batch_norm and any_learns(module))
         return self
 
-    def forward(self, frames: Tensor, index_RT: Tensor) -> Tensor:
-        """(F, H, W, 3) frames, of which each clip has those of a row of `index_RT`, to rows (R, *row_shape)."""
+    def forward(self, frames: Tensor, index_RT: Tensor, place: Tensor) -> Tensor:
+        """(F, H, W, 3) frames, of which each clip has those of a row of `index_RT`, to rows (R, *row_shape).
+
+        Args:
+            place: any tensor on the network's device: by it, a checkpoint knows whose random numbers to draw again.
+        """
         clips = frames[index_RT]
-        device = next(self.backbone.parameters()).device
-        if device.type == "cuda":
-            clips = clips.pin_memory().to(device, non_blocking=True)
-        rows: Tensor = self.backbone(clips.to(device), frozenset({self.level}))[self.level]
+        if place.device.type == "cuda":
+            clips = clips.pin_memory().to(place.device, non_blocking=True)
+        rows: Tensor = self.backbone(clips.to(place.device), frozenset({self.level}))[self.level]
         return rows.flatten(0, 1)
 
 
@@ -180,14 +183,15 @@ class EndToEnd(Model):
         trunk = self.trunks[role]
         assert isinstance(trunk, Trunk)
         frames, index_RT = clips
+        place = torch.empty(0, device=next(trunk.parameters()).device)
         parts = torch.split(index_RT, self.options.chunk or max(len(index_RT), 1))
         if not (trunk.learns and torch.is_grad_enabled()):
             with torch.no_grad():
-                return torch.cat([trunk(frames, part) for part in parts])
+                return torch.cat([trunk(frames, part, place) for part in parts])
         if len(parts) == 1:  # all activations there are: nothing is saved by computing them again
-            whole: Tensor = trunk(frames, index_RT)
+            whole: Tensor = trunk(frames, index_RT, place)
             return whole
-        return torch.cat([checkpoint(trunk, frames, part, use_reentrant=False) for part in parts])
+        return torch.cat([checkpoint(trunk, frames, part, place, use_reentrant=False) for part in parts])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights that learn, those of the head first; `lr` stands where a group has a rate of its own."""

@@ -119,7 +119,9 @@ def test_dropout_of_a_network_draws_the_same_again_when_its_chunk_is_run_again()
     frames, index = batch.clips["x"]
     plain.train()
     torch.manual_seed(7)
-    rows = torch.cat([trunk(frames, part) for part in torch.split(index, 2)])  # the same chunks, and all of them kept
+    rows = torch.cat(
+        [trunk(frames, part, torch.empty(0)) for part in torch.split(index, 2)]
+    )  # the same chunks, and all of them kept
     with_rows = Batch({"x": rows[None]}, batch.mask, batch.times, batch.labels)
     torch.autograd.backward(plain.head.loss(plain(with_rows), with_rows))
     expected = {name: weight.grad for name, weight in plain.named_parameters() if weight.grad is not None}
