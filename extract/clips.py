@@ -1,7 +1,7 @@
 """Videos as a store of clips: rows are made when they are read, from decode plans that are kept.
 
-A plan (`extract.clip_plans`) takes one pass through a video. The store's sets are those that extraction would fill, with
-the same specs, row counts and times. To read one is to extract it; to train a network on it is to take the frames
+A plan (`extract.clip_plans`) takes one pass through a video. The store's sets are those that extraction would fill,
+with the same specs, row counts and times. To read one is to extract it; to train a network on it is to take the frames
 themselves (`extract.clip_reader`).
 
 Rows by level: of a scene the frames that `extract.scene_rows` names; of a clip the window of an extraction with
