@@ -27,6 +27,7 @@ class Task(NamedTuple):
     """To the worker: decode this file."""
 
     path: str
+    wanted: tuple[NDArray[np.int64], ...] | None = None  # of every rate the rows to hand over, ascending; None: all
 
 
 class Free(NamedTuple):

@@ -15,6 +15,8 @@ Shape letters: B clips, C channels, T frames or time steps, H height, W width.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,22 +48,24 @@ class R2Plus1d18(ClipBackbone):
     default_weights = "kinetics400"
     class_list = "kinetics400"
     last_stage = "layer4"
+    width: ClassVar[int] = 64  # channels of the first layer; each next one doubles them
 
     def __init__(self, stream: str = "rgb") -> None:
         super().__init__(stream)
+        width = self.width
         self.stem = nn.Sequential(
             nn.Conv3d(3, 45, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
             nn.BatchNorm3d(45),
             nn.ReLU(inplace=True),
-            nn.Conv3d(45, 64, (3, 1, 1), padding=(1, 0, 0), bias=False),
-            nn.BatchNorm3d(64),
+            nn.Conv3d(45, width, (3, 1, 1), padding=(1, 0, 0), bias=False),
+            nn.BatchNorm3d(width),
             nn.ReLU(inplace=True),
         )
-        self.layer1 = nn.Sequential(Block(64, 64), Block(64, 64))
-        self.layer2 = nn.Sequential(Block(64, 128, stride=2), Block(128, 128))
-        self.layer3 = nn.Sequential(Block(128, 256, stride=2), Block(256, 256))
-        self.layer4 = nn.Sequential(Block(256, 512, stride=2), Block(512, 512))
-        self.fc = nn.Linear(512, 400)
+        self.layer1 = nn.Sequential(Block(width, width), Block(width, width))
+        self.layer2 = nn.Sequential(Block(width, 2 * width, stride=2), Block(2 * width, 2 * width))
+        self.layer3 = nn.Sequential(Block(2 * width, 4 * width, stride=2), Block(4 * width, 4 * width))
+        self.layer4 = nn.Sequential(Block(4 * width, 8 * width, stride=2), Block(8 * width, 8 * width))
+        self.fc = nn.Linear(8 * width, 400)
         self.freeze()
 
     def trunk(self, x: Tensor) -> Tensor:

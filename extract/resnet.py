@@ -38,16 +38,18 @@ class ResNet(ImageBackbone):
     last_stage = "layer4"
     block: ClassVar[type[BasicBlock | Bottleneck]]
     depths: ClassVar[tuple[int, int, int, int]]
+    width: ClassVar[int] = 64  # channels of the first layer; each next one doubles them
 
     def __init__(self, stream: str = "rgb") -> None:
         super().__init__(stream)
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = self.layer(64, 64, self.depths[0])
-        self.layer2 = self.layer(64 * self.block.widening, 128, self.depths[1], stride=2)
-        self.layer3 = self.layer(128 * self.block.widening, 256, self.depths[2], stride=2)
-        self.layer4 = self.layer(256 * self.block.widening, 512, self.depths[3], stride=2)
-        self.fc = nn.Linear(512 * self.block.widening, 1000)
+        width, widening = self.width, self.block.widening
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self.layer(width, width, self.depths[0])
+        self.layer2 = self.layer(width * widening, 2 * width, self.depths[1], stride=2)
+        self.layer3 = self.layer(2 * width * widening, 4 * width, self.depths[2], stride=2)
+        self.layer4 = self.layer(4 * width * widening, 8 * width, self.depths[3], stride=2)
+        self.fc = nn.Linear(8 * width * widening, 1000)
         self.freeze()
 
     def layer(self, channels: int, width: int, depth: int, stride: int = 1) -> nn.Sequential:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError, set_name
 from extract.extractors import NamedRows, Network, Pending, on_device
-from extract.scenes import SceneBounds, SceneCutting, detector_class
+from extract.scenes import SceneCutter, SceneCutting
 from extract.weights import LoadedWeights
 from extract.whitening import Whitening, stored_form, whitening_settings
 from stores.spec import FeatureSpec, Granularity
@@ -64,45 +64,35 @@ class SceneRows:
     def __init__(self, scenes: Scenes) -> None:
         self.networks = scenes.networks
         self.pending = [Pending(network) for network in scenes.networks]
-        self.detector = detector_class(scenes.cutting.detector)(scenes.networks[0].device)
-        self.bounds = SceneBounds(scenes.cutting)
-        self.cuts: deque[float] = deque()  # seconds of those that were found and not reached
-        self.open: deque[tuple[float, float, Crops]] = deque()  # frames that may yet turn out to begin a scene
+        self.cutter = SceneCutter(scenes.cutting, scenes.networks[0].device)
+        self.open: deque[Crops] = deque()  # of frames that may yet turn out to begin a scene
         self.shot = Shot()
         self.start = self.end = 0.0  # seconds, of the scene under way
 
     def push(self, frames: Tensor, times: NDArray[np.float64]) -> NamedRows:
         """(T, H, W, 3) uint8 upright frames and their (T, 2) seconds; the memory is not kept."""
-        self.cuts += self.detector.push(frames.numpy(), times[:, 0])
         formats = {crop_format(network): network for network in self.networks}
         crops = {key: on_device(frames, network) for key, network in formats.items()}
-        for index, (start, end) in enumerate(times.tolist()):
-            # Copies, as a frame that is kept would else keep all those it came with.
-            self.open.append((start, end, {key: x[index].clone() for key, x in crops.items()}))
-        while len(self.open) > self.detector.delay:
-            yield from self._settle()
+        # Copies, as a frame that is kept would else keep all those it came with.
+        self.open += [{key: x[index].clone() for key, x in crops.items()} for index in range(len(frames))]
+        yield from self._settle(self.cutter.push(frames.numpy(), times))
 
     def finish(self) -> NamedRows:
         """The last scenes."""
-        self.cuts += self.detector.finish()
-        while self.open:
-            yield from self._settle()
+        yield from self._settle(self.cutter.finish())
         if self.shot.count:
             yield from self._close()
         for pending in self.pending:
             yield from pending.drain()
 
-    def _settle(self) -> NamedRows:
-        """Put the oldest open frame into its scene."""
-        start, end, crops = self.open.popleft()
-        cut = bool(self.cuts) and self.cuts[0] <= start
-        if cut:
-            self.cuts.popleft()
-        if self.bounds.begins(start, end, cut):
-            yield from self._close()
-            self.start = start
-        self.shot.add(crops)
-        self.end = end
+    def _settle(self, certain: Iterable[tuple[float, float, bool]]) -> NamedRows:
+        """Put open frames into their scenes."""
+        for start, end, begins in certain:
+            if begins:
+                yield from self._close()
+                self.start = start
+            self.shot.add(self.open.popleft())
+            self.end = end
 
     def _close(self) -> NamedRows:
         """The rows of the scene that ended."""
@@ -133,7 +123,19 @@ class Shot:
 
     def middles(self, parts: int) -> list[Crops]:
         """The frames in the middle of `parts` equal parts, as the head of this file defines them."""
-        return [self._kept[(2 * k + 1) * self.count // (2 * parts) // self._step] for k in range(parts)]
+        return [self._kept[number // self._step] for number in middle_frames(self.count, parts)]
+
+
+def middle_frames(count: int, parts: int) -> list[int]:
+    """Which of the `count` frames of a scene stand for `parts` equal parts, as the head of this file defines them.
+
+    >>> middle_frames(25, 1), middle_frames(24, 12), middle_frames(600, 2)
+    ([12], [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23], [144, 448])
+    """
+    step = 1
+    while -(-count // step) > KEPT:
+        step *= 2
+    return [(2 * k + 1) * count // (2 * parts) // step * step for k in range(parts)]
 
 
 def crop_format(network: Network) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -112,6 +112,41 @@ class SceneBounds:
             self.start = start
         self._empty = False
         return begins
+
+
+class SceneCutter:
+    """Says of every frame of one video, in order, whether a scene begins with it; holds a few times and no pictures."""
+
+    def __init__(self, cutting: SceneCutting, device: torch.device) -> None:
+        self.detector = detector_class(cutting.detector)(device)
+        self._bounds = SceneBounds(cutting)
+        self._cuts: deque[float] = deque()  # seconds of those that were found and not reached
+        self._open: deque[tuple[float, float]] = deque()  # frames that may yet turn out to begin a scene
+
+    def push(self, frames: NDArray[np.uint8], times: NDArray[np.float64]) -> Iterator[tuple[float, float, bool]]:
+        """Start, end and whether a scene begins, of each frame that is certain now, in order.
+
+        Args:
+            frames: (T, H, W, 3) the next ones, upright.
+            times: (T, 2) seconds that they are shown.
+        """
+        self._cuts += self.detector.push(frames, times[:, 0])
+        self._open += [(start, end) for start, end in times.tolist()]
+        while len(self._open) > self.detector.delay:
+            yield self._settle()
+
+    def finish(self) -> Iterator[tuple[float, float, bool]]:
+        """The same of the frames that are left."""
+        self._cuts += self.detector.finish()
+        while self._open:
+            yield self._settle()
+
+    def _settle(self) -> tuple[float, float, bool]:
+        start, end = self._open.popleft()
+        cut = bool(self._cuts) and self._cuts[0] <= start
+        if cut:
+            self._cuts.popleft()
+        return start, end, self._bounds.begins(start, end, cut)
 
 
 @dataclass(frozen=True)

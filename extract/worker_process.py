@@ -113,34 +113,34 @@ class Link:
         self._arm(time.monotonic())
 
 
-def decode_video(path: str, settings: Settings, link: Link) -> Message:
+def decode_video(task: Task, settings: Settings, link: Link) -> Message:
     """Decode one file, sending everything but the last message, which is returned."""
     try:
-        before = file_state(path)
-        last = _decoded_or_refused(path, settings, link)
-        if file_state(path) != before:
+        before = file_state(task.path)
+        last = _decoded_or_refused(task, settings, link)
+        if file_state(task.path) != before:
             return Refused(Reason.CHANGED_WHILE_READING, "was written to while it was read")
     except DecodeError as error:
         return Refused(error.reason, error.detail)
     return last
 
 
-def _decoded_or_refused(path: str, settings: Settings, link: Link) -> Message:
+def _decoded_or_refused(task: Task, settings: Settings, link: Link) -> Message:
     try:
-        return _decode(path, settings, link)
+        return _decode(task, settings, link)
     except DecodeError as error:
         return Refused(error.reason, error.detail)
 
 
-def _decode(path: str, settings: Settings, link: Link) -> Done:
+def _decode(task: Task, settings: Settings, link: Link) -> Done:
     """Once through the video; a second time only where clips were laid out for another number of frames than came."""
-    counts = _forecast(path, settings, link)
-    summary, reel = _pass(path, settings, link, counts)
+    counts = _forecast(task.path, settings, link)
+    summary, reel = _pass(task, settings, link, counts)
     decoded = summary.frames_decoded
     if counts is not None and reel.num_frames != counts:
         link.send(Again())
         counts = reel.num_frames
-        summary, reel = _pass(path, settings, link, counts)
+        summary, reel = _pass(task, settings, link, counts)
         decoded += summary.frames_decoded
         if reel.num_frames != counts:
             found = f"{counts} frames when read once and {reel.num_frames} when read again"
@@ -158,11 +158,11 @@ def _forecast(path: str, settings: Settings, link: Link) -> tuple[int, ...] | No
     return count_rows(announced, rates) if announced is not None else (0,) * len(rates)
 
 
-def _pass(path: str, settings: Settings, link: Link, counts: tuple[int, ...] | None) -> tuple[Summary, Reel]:
+def _pass(task: Task, settings: Settings, link: Link, counts: tuple[int, ...] | None) -> tuple[Summary, Reel]:
     """Send everything but the last message."""
     plan, limits = settings.plan, settings.limits
     reel = Reel(plan, link)
-    with _opened(path, plan, settings, link) as decoder:
+    with _opened(task.path, plan, settings, link) as decoder:
         link.send(decoder.probe)
         if settings.probe_only:
             return Summary(decoder.probe.duration or 0.0, 0, decoder.probe.num_frames), reel
@@ -171,6 +171,8 @@ def _pass(path: str, settings: Settings, link: Link, counts: tuple[int, ...] | N
             for lane, clips, num_frames in zip(reel.lanes, plan.clips, counts, strict=True):
                 if clips:
                     lane.keep(wanted_frames(clips, num_frames))
+        for lane, wanted in zip(reel.lanes, task.wanted or (), strict=task.wanted is not None):
+            lane.keep(wanted)
         try:
             summary = _play(decoder, reel, link, limits)
         finally:
@@ -226,7 +228,7 @@ def main(connection_descriptor: int, memory_descriptor: int) -> None:
     limit_memory(settings.limits.memory_bytes)
     try:
         while (task := link.task()) is not None:
-            link.send(decode_video(task.path, settings, link))
+            link.send(decode_video(task, settings, link))
     except ParentGoneError:
         return
     except MemoryError:

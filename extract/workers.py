@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -179,11 +179,11 @@ class _Worker:
         self._changed = time.monotonic()
         self._send(settings)
 
-    def assign(self, video: VideoInput) -> None:
-        """Start on `video`."""
+    def assign(self, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+        """Start on `video`, of whose rows the `wanted` ones of each rate are handed over."""
         self.video = video
         self._changed = time.monotonic()
-        self._send(Task(os.fspath(video.path)))
+        self._send(Task(os.fspath(video.path), wanted))
 
     def free(self, slot: int) -> None:
         """The consumer has done with a slot."""
@@ -239,13 +239,25 @@ class DecodePool:
         workers: int,
         limits: Limits = Limits(),  # noqa: B008  # frozen
         probe_only: bool = False,
+        wanted: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None,
+        room: threading.Semaphore | None = None,
     ) -> None:
-        """`probe_only`: open every video and decode its first frame; Started and Finished are all that comes."""
+        """What to decode, and how much of it at once.
+
+        Args:
+            inputs: may name a file twice, under two ids.
+            probe_only: open every video and decode its first frame; Started and Finished are all that comes.
+            wanted: video id to the rows of every rate to hand over, ascending; without an entry all of them.
+            room: one is taken for every video before it is begun; who consumes gives it back. None: no bound.
+        """
         assert workers >= 1, workers
         slots = max(SEGMENTS_IN_FLIGHT, len(plan.rates) + 1)  # each rate fills one while others are in flight
         self._settings = Settings(plan, limits, slots, slot_bytes(limits.max_pixels), probe_only)
         self._limits = limits
-        self._wanted = max(1, min(workers, len(inputs)))
+        self._rows = wanted or {}
+        self._room = room
+        self._stopped = False
+        self._most_workers = max(1, min(workers, len(inputs)))
         self._queue = deque(inputs)
         self._again: deque[VideoInput] = deque()  # tried once more, each alone, after all others
         self._tried: set[str] = set()
@@ -260,7 +272,7 @@ class DecodePool:
         self.close()
 
     def __iter__(self) -> Iterator[Event]:
-        while self._assign():
+        while not self._stopped and self._assign():
             busy = {worker.connection: worker for worker in self._workers if worker.video is not None}
             for connection in wait(list(busy), timeout=POLL_S):
                 assert isinstance(connection, Connection)
@@ -272,6 +284,10 @@ class DecodePool:
         for worker in self._workers:
             worker.end(kill=False)
         self._workers.clear()
+
+    def stop(self) -> None:
+        """Let the iteration end soon, whatever is left; to be called from any thread."""
+        self._stopped = True
 
     def close(self) -> None:
         """End all workers at once."""
@@ -288,17 +304,22 @@ class DecodePool:
         while self._queue:
             idle = next((worker for worker in self._workers if worker.video is None), None)
             if idle is None:
-                if len(self._workers) >= self._wanted:
+                if len(self._workers) >= self._most_workers:
                     break
                 idle = self._start()
-            idle.assign(self._queue.popleft())
+            if self._room is not None and not self._room.acquire(blocking=False):
+                break
+            self._give(idle, self._queue.popleft())
         busy = any(worker.video is not None for worker in self._workers)
         if not busy and self._again:
             while self._workers:
                 self._workers.pop().end(kill=False)
-            self._start().assign(self._again.popleft())
+            self._give(self._start(), self._again.popleft())
             busy = True
-        return busy
+        return busy or bool(self._queue)
+
+    def _give(self, worker: _Worker, video: VideoInput) -> None:
+        worker.assign(video, self._rows.get(video.id))
 
     def _start(self) -> _Worker:
         worker = _Worker(self._settings)

@@ -7,6 +7,7 @@
                   best.safetensors  weights of the best validation
                   metrics.csv       a line for each epoch
                   val.zarr test.zarr  stores of scores
+                  stored/ *.safetensors  of a run that trained its networks: see `heads.stored_run`
                   result.json       written last: a run that has it is finished
 
 Nothing here is pickled, and what is loaded is checked against the config first.
@@ -28,6 +29,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from heads.end_to_end import ClipNetwork, EndToEnd, TuneOptions
 from heads.head import HeadError, head_class
 from heads.options import TrainOptions
 from heads.standardise import Model
@@ -59,6 +61,7 @@ class RunConfig:
     labels_sha256: str
     versions: Mapping[str, str]
     init: Mapping[str, str] | None = None  # run and sha256 of the weights that it began with; None: of chance
+    finetune: Mapping[str, Any] | None = None  # `options` of TuneOptions, and what made the `clips`; None: stored rows
 
     @property
     def random_weights(self) -> bool:
@@ -211,11 +214,14 @@ def _require_tensors(path: Path, found: Mapping[str, tuple[int, ...]], expected:
             )
 
 
-def build_model(config: RunConfig) -> Model:
+def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = None) -> Model:
     """The model of a run with fresh weights, on the current default device.
 
+    Args:
+        networks: feature set to the network that makes its rows, for a run that trains them with the head.
+
     Raises:
-        HeadError: the options are not those of the head.
+        HeadError: the options are not those of the head, or the run has networks and none are given.
     """
     head = head_class(config.head)
     try:
@@ -225,11 +231,21 @@ def build_model(config: RunConfig) -> Model:
     widths: dict[str, int] = {}
     for role, spec in config.specs:
         widths[role] = widths.get(role, 0) + spec.row_shape[-1]
-    return Model(built, widths)
+    if config.finetune is None:
+        return Model(built, widths)
+    if networks is None:
+        raise HeadError(
+            "the run was trained end to end, by 'vl finetune'. Its head on stored features is RUN/stored, for features "
+            "that were extracted with its networks: vl extract --weights NAME=RUN/NAME.safetensors."
+        )
+    tuning = TuneOptions.from_dict(config.finetune["options"])
+    roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
+    learning = [role for role, name in roles.items() if name in tuning.learning]
+    return EndToEnd(built, widths, {role: networks[name] for role, name in roles.items()}, learning, tuning)
 
 
-def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
-    """The run at `path` with its best weights, in evaluation mode.
+def load_run(path: Path, device: torch.device | str = "cpu", networks: Mapping[str, ClipNetwork] | None = None) -> Run:
+    """The run at `path` with its best weights, in evaluation mode; `networks` as `build_model` has them.
 
     Raises:
         HeadError: it is no run, or has no weights yet, or they do not fit its config.
@@ -237,9 +253,9 @@ def load_run(path: Path, device: torch.device | str = "cpu") -> Run:
     """
     config = read_config(path)
     with torch.device("meta"):
-        expected = build_model(config).state_dict()
+        expected = build_model(config, networks).state_dict()
     tensors, _ = load_tensors(path / BEST, expected)
-    model = build_model(config).to(device)
+    model = build_model(config, networks).to(device)
     model.load_state_dict(tensors)
     return Run(path, config, model.eval())
 

@@ -61,6 +61,8 @@ class Initial:
             SpecMismatchError: features of another kind; only speed and view may differ.
         """
         name = f"--init {printable(self.path)}"
+        if self.config.finetune is not None and config.finetune is None:
+            raise HeadError(f"{name} trained its networks, too: its head fits no stored features.")
         if self.config.classes != config.classes:
             raise HeadError(f"{name} was trained on other classes, or on these in another order.")
         if self.config.training.standardise != config.training.standardise:
@@ -93,5 +95,8 @@ def load_initial(model: Model, run: Path, config: RunConfig) -> None:
     path = run / INITIAL
     if not path.is_file() or file_sha256(path) != config.init["weights_sha256"]:
         raise DamageError(f"{printable(path)} is not what the run began with. Train again.")
-    tensors, _ = load_tensors(path, model.state_dict())
-    model.load_state_dict(tensors)
+    expected = model.state_dict()
+    if not any(name.startswith("trunks.") for name in load_tensors(path)[0]):  # of a head on stored features
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith("trunks.")}
+    tensors, _ = load_tensors(path, expected)
+    model.load_state_dict({**model.state_dict(), **tensors})

@@ -30,10 +30,10 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
 
 def make_optimizer(model: Model, options: TrainOptions, device: torch.device) -> torch.optim.Optimizer:
     """The optimiser over all weights of the model, fused into one kernel on a GPU."""
-    fused = device.type == "cuda"
+    fused, groups = device.type == "cuda", model.parameter_groups()
+    for group in groups:
+        group["lr_share"] = group.get("lr", options.lr) / options.lr  # of what the schedule says
     if options.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay, fused=fused
-        )
+        return torch.optim.SGD(groups, options.lr, options.momentum, weight_decay=options.weight_decay, fused=fused)
     kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), options.lr, weight_decay=options.weight_decay, fused=fused)
+    return kind(groups, options.lr, weight_decay=options.weight_decay, fused=fused)

@@ -50,6 +50,7 @@ def outcome(
         "predictions": dict(predictions),
         "cost": {
             **cost_of(head, config.options, training.windows.shapes, rows, seconds),
+            "parameters": sum(weight.numel() for weight in training.model.parameters() if weight.requires_grad),
             "peak_memory": position.peak_memory,
             "peak_memory_of": memory.of,
         },

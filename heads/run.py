@@ -28,7 +28,9 @@ from heads.checkpoint import (
     read_run_labels,
     write_json,
 )
+from heads.clip_windows import ClipWindows, Videos
 from heads.cost import PeakMemory
+from heads.end_to_end import ClipNetwork
 from heads.head import HeadError, head_class
 from heads.initial import Initial, load_initial
 from heads.options import TrainOptions, full_config
@@ -37,7 +39,9 @@ from heads.ranks import ALONE, Ranks
 from heads.samples import SampledWindows, clip_labels, view_notes
 from heads.score_store import write_scores
 from heads.sources import Source, by_speed, choose_sources, find_sources, require_equal_times
+from heads.stored_run import write_stored_run
 from heads.train import SELECTION, Observer, Training
+from heads.tuning_checks import check_tuning
 from heads.windows import Windows, role_shapes
 from stores import disk
 from stores.errors import SpecMismatchError
@@ -74,6 +78,7 @@ def plan_run(
     split_seed: int = 0,
     label_source: str = "attached to the store",
     init: Path | None = None,
+    finetune: Mapping[str, Any] | None = None,
 ) -> RunPlan:
     """Settle sets, videos, split and options.
 
@@ -87,6 +92,7 @@ def plan_run(
         lists: split name to a file of ids.
         split_seed: of the hash that splits where neither lists nor labels do.
         init: a run whose best weights, options and standardisation this one begins with; None: weights of chance.
+        finetune: as RunConfig has it, where the stores are of clips whose networks learn; None: stored rows.
 
     Raises:
         HeadError: no labels, no set, no video to train on, or an option or initial run that does not fit.
@@ -140,6 +146,7 @@ def plan_run(
         labels_sha256=kept.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         init=initial.to_dict() if initial is not None else None,
+        finetune=finetune,
     )
     if initial is not None:
         initial.require_fits(config)
@@ -149,8 +156,18 @@ def plan_run(
     return RunPlan(config, kept, notes)
 
 
-def carry_out(run: Path, *, device: torch.device, observer: Observer, ranks: Ranks = ALONE) -> dict[str, Any]:
+def carry_out(
+    run: Path,
+    *,
+    device: torch.device,
+    observer: Observer,
+    clips: Videos | None = None,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:
     """Train the run in the folder `run` to its end, score its validation and test videos, and say how it went.
+
+    Args:
+        clips: the videos of a run that trains its networks, too; None: stored rows.
 
     Returns:
         What result.json holds, as `heads.outcome` has it; nothing in all processes but the first.
@@ -161,22 +178,31 @@ def carry_out(run: Path, *, device: torch.device, observer: Observer, ranks: Ran
     """
     config = read_config(run)
     labels = read_run_labels(run, config)
-    stores = open_stores(config)
+    if (config.finetune is None) != (clips is None):
+        way = "train-head" if config.finetune is None else "finetune"
+        raise HeadError(f"{printable(run)} was begun by vl {way}: 'vl {way} --resume {printable(run)}' goes on.")
+    stores = open_stores(config) if clips is None else [clips.store]
+    networks = None if clips is None else clips.networks
     memory = PeakMemory(device)
     try:
         sources = find_sources(config.features, stores)
         videos = [video for split in config.split.values() for video in split]
         if rows_digest(sources, videos) != config.rows_sha256:
             raise SpecMismatchError("the stores' rows have changed since the run began. Start a new run.")
-        windows = run_windows(config, sources, videos, labels, device)
+        windows = run_windows(config, sources, videos, labels, device, clips)
         index = {video: number for number, video in enumerate(videos)}
         members = {name: [index[video] for video in split] for name, split in config.split.items()}
-        training = prepare(config, windows, members, run, observer, ranks)
+        training = prepare(config, windows, members, run, observer, networks, ranks)
         training.memory = memory
+        if clips is not None:
+            training.command = "finetune"
+            check_tuning(training, clips, sources)
         training.run()
         if not ranks.first:
             return {}
-        trained = load_run(run, device)
+        trained = load_run(run, device, networks)
+        if clips is not None:
+            write_stored_run(trained, labels)
         predictions = {}
         for name in ("val", "test"):
             if members[name]:
@@ -241,15 +267,16 @@ def prepare(
     members: Mapping[str, Sequence[int]],
     run: Path,
     observer: Observer,
+    networks: Mapping[str, ClipNetwork] | None = None,
     ranks: Ranks = ALONE,
 ) -> Training:
     """The model with its first weights, drawn from the seed, and everything that trains it."""
     torch.manual_seed(config.training.seed)
     with torch.random.fork_rng(devices=[]):  # the same first weights on every device
-        model = build_model(config).to(windows.device)
+        model = build_model(config, networks).to(windows.device)
     if config.init is not None:
         load_initial(model, run, config)
-    elif config.training.standardise:
+    elif config.training.standardise and not (networks and (run / "last.safetensors").exists()):  # else it is kept
         model.standardise.set_statistics(windows.statistics(members["train"]))
     windows.fill_missing(model.standardise.means)
     of_videos = [np.atleast_2d(windows.labels_of(video)).max(axis=0) for video in members["train"]]
@@ -258,7 +285,12 @@ def prepare(
 
 
 def run_windows(
-    config: RunConfig, sources: Sequence[Source], videos: Sequence[str], labels: Labels, device: torch.device
+    config: RunConfig,
+    sources: Sequence[Source],
+    videos: Sequence[str],
+    labels: Labels,
+    device: torch.device,
+    clips: Videos | None = None,
 ) -> Windows | SampledWindows:
     """All videos of a run with their labels."""
     options, level = config.training, head_class(config.head).level
@@ -278,6 +310,8 @@ def run_windows(
             return labels.video(named)
         return labels.rows(named, times, options.label_at, options.boundary)
 
+    if clips is not None:
+        return ClipWindows(sources, videos, device=device, reader=clips.reader, seed=options.seed, labels=label_rows)
     return Windows(sources, videos, device=device, labels=label_rows, resident=options.resident)
 
 

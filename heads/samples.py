@@ -138,7 +138,7 @@ class SampledWindows:
         assert 0 <= within_B.min() <= within_B.max() < len(self.speeds[speed].videos), "a batch has one speed"
         return self.speeds[speed].batch(crops._replace(video_B=within_B))
 
-    def batches(self, plan: Sequence[Crops]) -> Iterator[Batch]:
+    def batches(self, plan: Sequence[Crops], epoch: int | None = None) -> Iterator[Batch]:
         """The batches of a plan, in order; where rows are read from disk, one batch ahead."""
         return map(self.batch, plan) if self.resident else read_ahead(self.batch, plan)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,3 +61,7 @@ class Model(nn.Module):
         """The head's scores of raw features."""
         scores: Scores = self.head(self.standardise(batch))
         return scores
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser takes; a group with a highest learning rate of its own has it as `lr`."""
+        return [{"params": list(self.parameters())}]

@@ -26,11 +26,11 @@ class StopSignal:
         self.number = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    def error(self, run: Path) -> InterruptedRunError:
+    def error(self, run: Path, command: str = "train-head") -> InterruptedRunError:
         """What to raise once the run is saved: exit code 130 after Ctrl-C, else 75."""
         assert self.number is not None, "nobody asked to stop"
         name = signal.Signals(self.number).name
-        error = InterruptedRunError(f"stopped by {name}. 'vl train-head --resume {printable(run)}' goes on.")
+        error = InterruptedRunError(f"stopped by {name}. 'vl {command} --resume {printable(run)}' goes on.")
         if self.number == signal.SIGINT:
             error.exit_code = CTRL_C
         return error

@@ -143,6 +143,7 @@ class Training:
         self.eval_every = options.eval_every or max(1, self.epochs // VALIDATIONS)
         self.events = Events(folder, self.epochs * self.steps_an_epoch)
         self.memory: PeakMemory | None = None  # whoever wants to know the memory starts measuring before the rows load
+        self.command = "train-head"  # that goes on with the run
         self.saved_at = time.monotonic()
 
     @property
@@ -197,7 +198,8 @@ class Training:
         position, began = self.position, time.monotonic()
         self.model.train()
         left = self.plan(position.epoch)[position.batch :]
-        for whole, batch in zip(left, self.windows.batches([*map(self.ranks.share, left)]), strict=True):
+        shares = [self.ranks.share(crops) for crops in left]
+        for whole, batch in zip(left, self.windows.batches(shares, position.epoch), strict=True):
             loss = self.add_gradient(batch, self.ranks.has_share(whole))
             position.batch += 1
             if position.batch % self.options.accumulate and position.batch < self.batches_an_epoch:
@@ -240,7 +242,7 @@ class Training:
     def update(self, step: int) -> None:
         """Change the weights by the gradient; `step` counts updates from 0."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) * group["lr_share"]
         weights: list[Tensor] = list(self.model.parameters())
         if self.sums:
             self.ranks.add_up_gradients(weights)
@@ -336,7 +338,7 @@ class Training:
     def leave_if_asked(self, stop: StopSignal) -> None:
         """Raise if a signal came; the caller has saved."""
         if stop.number is not None:
-            raise stop.error(self.folder)
+            raise stop.error(self.folder, self.command)
 
     def save(self) -> None:
         """Everything that the next step depends on, in one file, durably and at once; all processes come here."""

@@ -141,8 +141,12 @@ class Windows:
             videos=tuple(self.videos[index] for index in crops.video_B),
         )
 
-    def batches(self, plan: Sequence[Crops]) -> Iterator[Batch]:
-        """The batches of a plan, in order; where rows are read from disk, one batch ahead."""
+    def batches(self, plan: Sequence[Crops], epoch: int | None = None) -> Iterator[Batch]:
+        """The batches of a plan, in order; where rows are read from disk, one batch ahead.
+
+        Args:
+            epoch: of the training that they are for, from 0, where rows change from one to the next; these do not.
+        """
         return map(self.batch, plan) if self.resident else read_ahead(self.batch, plan)
 
     def statistics(self, videos: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:

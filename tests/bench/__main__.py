@@ -4,6 +4,7 @@ from tests.bench import (
     bench_asf,
     bench_backbones,
     bench_decode,
+    bench_finetune,
     bench_gated,
     bench_i3d,
     bench_import,
@@ -23,6 +24,7 @@ BENCHMARKS = (
     bench_import,
     bench_decode,
     bench_backbones,
+    bench_finetune,
 )
 
 line(*HEADER)

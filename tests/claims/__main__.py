@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from tests.claims import asf, asf_speed, gated, mlad, stan, stld
+from tests.claims import asf, asf_speed, finetune, gated, mlad, stan, stld
 from tests.claims.experiment import Experiment
 from tests.claims.report import HEADER, lines
 
@@ -16,6 +16,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     asf_speed.SpeedTuning(),
     *gated.CLAIMS,
     *stan.CLAIMS,
+    finetune.Finetuning(),
 )
 
 

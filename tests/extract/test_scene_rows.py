@@ -231,7 +231,7 @@ def test_long_scenes_are_cut_and_hold_a_bounded_number_of_frames(pieces: int) ->
         given += list(rows.push(grey(levels[part]), times[part]))
         most = max(most, len(rows.open) + len(rows.shot._kept))
     given += list(rows.finish())
-    assert most <= KEPT + rows.detector.delay
+    assert most <= KEPT + rows.cutter.detector.delay
     features, seconds = (np.concatenate([getattr(part, what) for _, part in given]) for what in ("features", "times"))
     np.testing.assert_allclose(seconds, [(0, 50), (50, 100), (100, 120)])
     expected = [

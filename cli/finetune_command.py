@@ -1,0 +1,349 @@
+"""`vl finetune`: networks and head trained together on videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.extract_command import SCENE_BACKBONES, find_labels
+from cli.options import OptionError, per_name, positive, split
+from cli.output import print_line
+from cli.signals import resumable_signals
+from cli.train_command import FLAGS, RUNS, announce, show
+from stores.names import printable
+
+if TYPE_CHECKING:
+    from extract.plan import Plan
+    from heads.clip_windows import Videos
+    from heads.options import TrainOptions
+    from heads.run import RunPlan
+
+SIZES = {"stan-small": ("resnet18",), "stan-large": SCENE_BACKBONES}  # whose networks learn
+RECIPE = {"batch_size": 2, "standardise": False, "schedule": "cosine", "epochs": 10}  # where nobody says otherwise
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(finetune)
+
+
+def finetune(
+    head: Annotated[
+        str | None, typer.Argument(help="stan-small, stan-large, or a head on frame or clip rows with --backbone.")
+    ] = None,
+    videos: Annotated[list[Path] | None, typer.Argument(help="Video files, or folders of them.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label file; else labels.csv or .json beside the videos.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Run to begin with: of vl train-head on stored features, or of vl finetune.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="The network that learns, for heads other than stan: vl backbones.")
+    ] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME, PATH or random, as for vl extract.")] = None,
+    fps: Annotated[list[str] | None, typer.Option(help="Frames a second, as for vl extract.")] = None,
+    stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
+    frames: Annotated[list[str] | None, typer.Option(help="Frames of a row: vl extract's --window.")] = None,
+    scene_detector: Annotated[str | None, typer.Option(help="As for vl extract.")] = None,
+    min_scene: Annotated[float | None, typer.Option(help="Seconds, as for vl extract.")] = None,
+    max_scene: Annotated[float | None, typer.Option(help="Seconds, as for vl extract.")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="none, jitter (size, crop, flip) or stan.", show_default="stan for stan, else jitter"),
+    ] = None,
+    backbone_lr: Annotated[float, typer.Option(help="Highest learning rate of the networks.")] = 5e-6,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate of the head.")] = None,
+    batch_norm: Annotated[str, typer.Option(help="frozen or tuned statistics.")] = "frozen",
+    freeze: Annotated[str | None, typer.Option(help="Weights that stay, as layer1.*,resnet18.conv1,head.h.")] = None,
+    chunk_scenes: Annotated[
+        int | None,
+        typer.Option(min=0, help="Rows whose activations are held at once; 0: all.", show_default="8"),
+    ] = None,
+    checkpoint_activations: Annotated[
+        bool, typer.Option("--checkpoint-activations", help="Instead of chunks: all at once, layers computed twice.")
+    ] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, changes and, without subsets, the split.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.")] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
+    train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
+    val_list: Annotated[Path | None, typer.Option(help="File of ids to choose the epoch on.")] = None,
+    test_list: Annotated[Path | None, typer.Option(help="File of ids to score at the end.")] = None,
+    label_at: Annotated[str | None, typer.Option(help="centre, start or overlap of a row.")] = None,
+    boundary: Annotated[str | None, typer.Option(help="strict or inclusive ends of labels.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this unfinished run; needs nothing else.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+) -> None:
+    """Train a head and the networks below it on videos; scores validation and test videos at the end."""
+    if resume is not None:
+        if head or videos or out or set_ or init:
+            raise OptionError("--resume RUN takes everything from the run; give nothing else.")
+        with resumable_signals():
+            show([go_on(resume, device, workers)], as_json)
+        return
+    if head is None or not videos:
+        raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
+    names = backbones_of(head, backbone)
+    flags = (epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary)
+    given = [f"{name}={value}" for name, value in zip(FLAGS, flags, strict=True) if value is not None]
+    asked = Asked(
+        videos=tuple(os.path.abspath(path) for path in videos),  # noqa: PTH100  # resolve() would follow links
+        backbones=names,
+        scenes=head in SIZES,
+        weights=tuple(absolute(choice) for choice in weights or ()),
+        fps=positive("--fps", per_name("--fps", fps or [], names, float)),
+        stride=positive("--stride", per_name("--stride", stride or [], names, int)),
+        frames=positive("--frames", per_name("--frames", frames or [], names, int)),
+        cutting={
+            name: value
+            for name, value in (("detector", scene_detector), ("min_scene", min_scene), ("max_scene", max_scene))
+            if value is not None
+        },
+        augment=augment or ("stan" if head in SIZES else "jitter"),
+    )
+    tuning = {
+        "backbone_lr": backbone_lr,
+        "batch_norm": batch_norm,
+        "freeze": split(freeze or ""),
+        "chunk": chunk_of(chunk_scenes, batch_norm, checkpoint_activations),
+        "checkpoint_activations": checkpoint_activations,
+    }
+    lists = {"train": train_list, "val": val_list, "test": test_list}
+    with resumable_signals():
+        result = start(
+            head,
+            asked,
+            tuning,
+            labels=labels,
+            settings=(*(set_ or ()), *given, f"seed={seed}"),
+            lists={name: path for name, path in lists.items() if path is not None},
+            split_seed=seed,
+            init=init,
+            out=out,
+            device=device,
+            workers=workers,
+        )
+    show([result], as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What of the command line decides which frames the networks see; kept in the run's config."""
+
+    videos: tuple[str, ...]  # absolute paths
+    backbones: tuple[str, ...]
+    scenes: bool
+    weights: tuple[str, ...]
+    fps: Mapping[str, float]
+    stride: Mapping[str, int]
+    frames: Mapping[str, int]
+    cutting: Mapping[str, Any]
+    augment: str
+    dtype: str = "float32"  # of the rows that would be stored, which --init may have rounded
+    plans: str = ""  # the file of the decode plans
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
+        """What a run's config keeps."""
+        lists = {name: tuple(fields[name]) for name in ("videos", "backbones", "weights")}
+        return cls(**{**fields, **lists})
+
+
+def start(
+    head: str,
+    asked: Asked,
+    tuning: Mapping[str, Any],
+    *,
+    labels: Path | None,
+    settings: tuple[str, ...],
+    lists: Mapping[str, Path],
+    split_seed: int,
+    init: Path | None,
+    out: Path | None,
+    device: str,
+    workers: int | None,
+) -> dict[str, Any]:
+    """Plan a run, write its folder, and carry it out; one that lies unfinished in `out` goes on."""
+    from heads.checkpoint import build_model, create_run, new_run, read_config
+    from heads.end_to_end import TuneOptions
+    from heads.run import find_device, plan_run, require_resumable
+    from stores.labels import Labels
+
+    name = "stan" if head in SIZES else head
+    options, training = training_options(name, settings, init)
+    TuneOptions(**tuning)  # what is wrong with it shall be said before videos are looked through
+    label_file, document = find_labels([Path(path) for path in asked.videos], labels)
+    if document is None:
+        raise OptionError("there are no labels: give --labels FILE (csv or json), or put a labels.csv into the folder.")
+    if init is not None:
+        dtype = str(read_config(init).features[0]["spec"]["dtype"])
+        asked = dataclasses.replace(asked, dtype=dtype)
+    folder = (out.parent if out is not None else RUNS).absolute()
+    videos, plan, asked = open_videos(asked, device, workers, folder)
+    learning = SIZES.get(head, asked.backbones)
+    sets = tuple(name for name, spec in plan.specs.items() if spec.backbone in learning)
+    run_plan: RunPlan = plan_run(
+        name,
+        [videos.store],
+        Labels.from_dict(document),
+        options=options,
+        training=training,
+        lists=lists,
+        split_seed=split_seed,
+        label_source=str(label_file),
+        init=init,
+        finetune={
+            "options": {**tuning, "learning": sets},
+            "clips": dataclasses.asdict(asked),
+        },
+    )
+    if out is not None and (out / "config.json").exists():
+        require_resumable(out, run_plan.config)
+        return carry(out, videos, device)
+    build_model(run_plan.config, videos.networks)  # what does not fit shall be said before a folder is made
+    run = out or new_run(RUNS, head)
+    create_run(run, run_plan.config, run_plan.labels)
+    announce(run, run_plan, str(find_device(device)))
+    return carry(run, videos, device)
+
+
+def training_options(name: str, settings: tuple[str, ...], init: Path | None) -> tuple[dict[str, Any], TrainOptions]:
+    """The head's options and the trainer's: as for `vl train-head`, but for what RECIPE says."""
+    from heads.checkpoint import read_config
+    from heads.head import head_class
+    from heads.options import split_settings
+
+    kind = head_class(name)
+    if "audio" in kind.roles or kind.accepts == {"map"}:
+        what = "sound" if "audio" in kind.roles else "maps"
+        raise OptionError(f"{name} reads {what}, which vl finetune does not make. Train it with vl train-head.")
+    recipe: dict[str, Any] = dict(RECIPE)
+    if init is not None:
+        recipe["standardise"] = read_config(init).training.standardise
+    given = {word.partition("=")[0] for word in settings}
+    added = [f"{key}={str(value).lower()}" for key, value in recipe.items() if key not in given]
+    added = [word for word in added if not (word.startswith("epochs=") and "steps" in given)]
+    options, training = split_settings(kind, (*added, *settings))
+    if "stride" not in given:  # each row is made once when videos are scored
+        training = dataclasses.replace(training, stride=training.window)
+    return options, training
+
+
+def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
+    """The networks of a run."""
+    if head == "stan":
+        raise OptionError("which networks learn? stan-small: ResNet-18; stan-large: R(2+1)D-18, too.")
+    if head in SIZES:
+        if backbone is not None:
+            raise OptionError(f"{head} has the networks {' and '.join(SCENE_BACKBONES)}: leave --backbone out.")
+        return SCENE_BACKBONES
+    from heads.head import head_class
+
+    head_class(head)
+    named = split(backbone or "")
+    if len(named) != 1:
+        raise OptionError(f"name the one network that learns below {head}: --backbone i3d")
+    return named
+
+
+def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -> int:
+    """How many clips go through at once."""
+    from heads.end_to_end import CHUNK
+
+    if given is not None:
+        return given
+    return 0 if checkpoint_activations or batch_norm == "tuned" else CHUNK
+
+
+def absolute(choice: str) -> str:
+    """A choice of weights whose file, if it is one, is found from any folder."""
+    name, equals, path = choice.rpartition("=")
+    return f"{name}{equals}{Path(path).absolute()}" if Path(path).is_file() else choice
+
+
+def open_videos(asked: Asked, device: str, workers: int | None, folder: Path) -> tuple[Videos, Plan, Asked]:
+    """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known."""
+    from extract.clip_reader import ClipReader
+    from extract.clips import clip_store
+    from extract.extract_options import ExtractOptions
+    from extract.inputs import enumerate_videos
+    from extract.plan import make_plan
+    from extract.scenes import SceneCutting
+    from extract.weights import parse_weight_choices
+    from extract.workers import default_workers
+    from heads.clip_windows import Videos
+    from heads.end_to_end import ClipNetwork
+    from heads.run import find_device
+    from stores.spec import Granularity
+
+    options = ExtractOptions(
+        backbones=asked.backbones,
+        levels=(Granularity.SCENE,) if asked.scenes else (),
+        weights=parse_weight_choices(list(asked.weights), list(asked.backbones)),
+        fps=asked.fps,
+        stride=asked.stride,
+        window=asked.frames,
+        dense=None if asked.scenes else "windowed",
+        dtype=asked.dtype,
+        device=str(find_device(device)),
+        planes=False,
+        scenes=SceneCutting(**asked.cutting) if asked.cutting else None,
+    )
+    from extract.augment import AUGMENTS
+
+    kind = next((known for known in AUGMENTS if known == asked.augment), None)
+    if kind is None:
+        raise OptionError(f"--augment is {', '.join(AUGMENTS)}, not '{printable(asked.augment)}'.")
+    found = enumerate_videos([Path(path) for path in asked.videos])
+    if not found.videos:
+        raise OptionError(f"no videos in {', '.join(asked.videos)}.")
+    plan = make_plan(options, report=print_line)
+    if not asked.plans:
+        decisive = json.dumps([asked.videos, [str(rate) for rate in plan.decode.rates], dict(asked.cutting)])
+        key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
+        asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
+    count = workers or default_workers()
+    store = clip_store(Path(asked.plans), found.videos, plan, failures=found.failures, workers=count, report=print_line)
+    for failure in store.failures():
+        print_line(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
+    networks = {}
+    for name, of in store.sets.items():
+        clip = of.network.backbone.clip
+        shape = (of.network.window, clip.crop, clip.crop, 3)
+        networks[name] = ClipNetwork(of.network.backbone, of.network.backbone.name, of.level, shape)
+    return Videos(store, ClipReader(store, augment=kind, workers=count), networks), plan, asked
+
+
+def go_on(run: Path, device: str, workers: int | None) -> dict[str, Any]:
+    """Carry out the rest of a run."""
+    from heads.checkpoint import read_config
+
+    config = read_config(run)
+    if config.finetune is None:
+        raise OptionError(f"{run} was begun by vl train-head: 'vl train-head --resume {run}' goes on.")
+    if (run / "result.json").is_file():
+        raise OptionError(f"{run} is finished. 'vl score {run}' scores it; give --out a new folder to train again.")
+    videos, _, _ = open_videos(Asked.from_dict(config.finetune["clips"]), device, workers, run.parent)
+    return carry(run, videos, device)
+
+
+def carry(run: Path, videos: Videos, device: str) -> dict[str, Any]:
+    """Carry out a run with its progress on stderr."""
+    from cli.training_progress import TrainingProgress
+    from heads.run import carry_out, find_device
+
+    with TrainingProgress() as progress:
+        return {"run": str(run), **carry_out(run, device=find_device(device), observer=progress, clips=videos)}

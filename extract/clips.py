@@ -1,0 +1,290 @@
+"""Videos as a store of clips: rows are made when they are read, from decode plans that are kept.
+
+A plan (`extract.clip_plans`) takes one pass through a video. The store's sets are those that extraction would fill,
+with the same specs, row counts and times. To read one is to extract it; to train a network on it is to take the frames
+themselves (`extract.clip_reader`).
+
+Rows by level: of a scene the frames that `extract.scene_rows` names; of a clip the window of an extraction with
+separate windows, the last frame repeated where the last window reaches beyond the video; of a frame that frame.
+
+Shape letters: N rows, T frames of a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.backbone import BackboneError
+from extract.clip_plans import VideoPlan, decoded, plan_settings, read_plans, scanned, write_plans
+from extract.colour import to_rgb
+from extract.extractors import Network, VideoRows, cell_times
+from extract.inputs import VideoInput
+from extract.plan import Plan
+from extract.scene_rows import SceneRows, middle_frames
+from extract.workers import Failed, Frames, Limits, Restarted
+from stores.errors import StoreError
+from stores.names import printable
+from stores.spec import Failure, FeatureSpec, Granularity, Rows, VideoEntry
+from stores.tables import as_xarray, index_frame
+
+if TYPE_CHECKING:
+    import pandas
+
+LEVELS = frozenset({Granularity.SCENE, Granularity.CLIP, Granularity.FRAME})
+KEEP_EVERY = 64  # videos: how many plans an interrupted run may lose
+
+
+class ClipSet:
+    """One feature set of videos whose rows are extracted when they are read; implements `FeatureSet`."""
+
+    def __init__(self, store: ClipStore, name: str, network: Network) -> None:
+        self.name, self.network = name, network
+        self.level = next(level for level, of in network.sets.items() if of == name)
+        self.spec: FeatureSpec = network.specs[name]
+        self.provenance: Mapping[str, Any] = store.plan.provenance[name]
+        self._store = store
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._store.plans))
+
+    def __len__(self) -> int:
+        return len(self._store.plans)
+
+    def __contains__(self, video: object) -> bool:
+        return video in self._store.plans
+
+    def entry(self, video: str) -> VideoEntry:
+        """Its digest is that of the plan: which frames make up which rows."""
+        plan = self._store.video_plan(video)
+        frames, times = self.frames(video), self.times(video)
+        digest = hashlib.sha256(frames.tobytes() + times.tobytes() + str(plan.size).encode()).hexdigest()
+        return VideoEntry(video, len(frames), digest, {"duration": plan.duration, "size": plan.size})
+
+    def index(self) -> pandas.DataFrame:
+        """One row a video: video, rows, start, end and duration (seconds), sha256; videos in sorted order."""
+        return index_frame(self)
+
+    def to_xarray(self, video: str) -> Any:
+        """The rows of `video` as an xarray.DataArray; StoreError where xarray, an extra, is not installed."""
+        return as_xarray(self, video)
+
+    def times(self, video: str) -> NDArray[np.float64]:
+        """(N, 2) seconds of all rows of a video, as extraction gives them."""
+        plan = self._store.video_plan(video)
+        if self.spec.granularity is Granularity.SCENE:
+            return np.array([scene[:2] for scene in plan.scenes], np.float64).reshape(-1, 2)
+        fps, window = self._fps, self.network.window
+        first = np.arange(len(self.frames(video))) * self.network.stride
+        return cell_times(first, window, fps, plan.frames[str(fps)] / fps)
+
+    def frames(self, video: str) -> NDArray[np.int64]:
+        """(N, T) numbers of the frames of every row, among those of the network's rate."""
+        plan, window = self._store.video_plan(video), self.network.window
+        if self.spec.granularity is Granularity.SCENE:
+            rows = [[first + at for at in middle_frames(stop - first, window)] for *_, first, stop in plan.scenes]
+            return np.array(rows, np.int64).reshape(-1, window)
+        count, stride = plan.frames[str(self._fps)], self.network.stride
+        rows_N = np.arange(0 if not count else 1 + max(0, -(-(count - window) // stride))) * stride
+        rows_N = rows_N[rows_N < count]  # windows further apart than long may leave the end out
+        numbers: NDArray[np.int64] = np.minimum(rows_N[:, None] + np.arange(window), count - 1)
+        return numbers
+
+    def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows `start` to `stop`, extracted now; of the video that was read last they are kept."""
+        rows = self._store.extracted(video)[self.name]
+        return Rows(rows.features[start:stop], rows.times[start:stop])
+
+    def read_into(self, video: str, start: int, out: NDArray[Any]) -> None:
+        """Fill `out` with rows from `start` on."""
+        out[:] = self.read(video, start, start + len(out)).features
+
+    @property
+    def _fps(self) -> float:
+        assert self.network.fps is not None, "checked when the store was made"
+        return self.network.fps
+
+
+class ClipStore:
+    """Sets of rows that are made of videos when they are wanted; implements `FeatureStore`.
+
+    Args:
+        path: the file of the decode plans.
+        inputs: the videos, readable or not.
+        plan: networks and sets, on scenes or on separate windows.
+        plans: of the videos that could be decoded.
+        failed: those that could not.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[VideoInput],
+        plan: Plan,
+        plans: Mapping[str, VideoPlan],
+        failed: Sequence[Failure] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.path, self.plan, self.limits = path, plan, limits or Limits()
+        self.inputs = {video.id: video for video in inputs}
+        self.plans = {video: plans[video] for video in self.inputs if video in plans}
+        self.sets = {name: ClipSet(self, name, network) for network in networks_of(plan) for name in network.specs}
+        self._failed = list(failed)
+        self._read: tuple[str, dict[str, Rows]] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.sets))
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def __contains__(self, set_name: object) -> bool:
+        return set_name in self.sets
+
+    def __getitem__(self, set_name: str) -> ClipSet:
+        if set_name not in self.sets:
+            raise StoreError(f"there is no set '{printable(set_name)}' of these clips; there is {', '.join(self)}.")
+        return self.sets[set_name]
+
+    @property
+    def snapshot_id(self) -> str:
+        """Hash of all plans."""
+        plain = {video: dataclasses.asdict(plan) for video, plan in sorted(self.plans.items())}
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+    def video_plan(self, video: str) -> VideoPlan:
+        """The plan of one video; StoreError if there is none."""
+        if video not in self.plans:
+            raise StoreError(f"there are no clips of '{printable(video)}'.")
+        return self.plans[video]
+
+    def failures(self) -> list[Failure]:
+        """Videos that could not be decoded."""
+        return list(self._failed)
+
+    def attachment(self, kind: str) -> dict[str, Any] | None:
+        """Clips carry no documents."""
+        return None
+
+    def attachments(self) -> dict[str, dict[str, Any]]:
+        """Clips carry no documents."""
+        return {}
+
+    def close(self) -> None:
+        """Forget the rows that were read last."""
+        self._read = None
+
+    def extracted(self, video: str) -> dict[str, Rows]:
+        """The rows of every set of one video, as extraction with these networks makes them."""
+        if self._read is None or self._read[0] != video:
+            self._read = video, self._extract(self.inputs[video])
+        return self._read[1]
+
+    def _extract(self, video: VideoInput) -> dict[str, Rows]:
+        decode, parts = self.plan.decode, dict[str, list[Rows]]()
+        takers: list[tuple[int, VideoRows | SceneRows]] = []
+        for event in decoded([video], self.plan, 1, self.limits):
+            if isinstance(event, Restarted) or not takers:
+                takers = [(decode.rates.index(network.fps), network.start()) for network in self.plan.networks]
+                takers += [(decode.rates.index(None), self.plan.scenes.start())] if self.plan.scenes else []
+                parts = {name: [] for name in self.sets}
+            if isinstance(event, Frames):
+                try:
+                    images = to_rgb(event.images, event.layout, self.plan.device)
+                    for rate, taker in takers:
+                        if rate == event.rate_index:
+                            for name, rows in taker.push(images, event.times):
+                                parts[name].append(rows)
+                finally:
+                    event.release()
+            elif isinstance(event, Failed):
+                raise BackboneError(f"'{printable(video.id)}' cannot be decoded any more: {event.detail}.")
+        for _, taker in takers:
+            for name, rows in taker.finish():
+                parts[name].append(rows)
+        return {
+            name: Rows(*(np.concatenate([getattr(rows, part) for rows in several]) for part in Rows._fields))
+            for name, several in parts.items()
+            if several
+        }
+
+
+def networks_of(plan: Plan) -> tuple[Network, ...]:
+    """All networks of a plan; BackboneError for one whose rows have no frames of their own."""
+    networks = (*plan.networks, *(plan.scenes.networks if plan.scenes else ()))
+    for network in networks:
+        name = network.shown_name
+        if network.flow is not None or network.views is not None or network.convolutional or network.whitening:
+            raise BackboneError(f"{name} is not trained on flow, views, convolutions over all frames or whitened rows.")
+        if other := sorted({spec.granularity for spec in network.specs.values()} - LEVELS):
+            raise BackboneError(f"{name} cannot be trained by its {other[0]} rows; scene, clip and frame rows can be.")
+        if network.fps is None and not plan.scenes:
+            raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
+    if plan.sounds:
+        raise BackboneError("networks on sound are not trained end to end; leave them out.")
+    return networks
+
+
+def clip_store(
+    path: Path,
+    inputs: Sequence[VideoInput],
+    plan: Plan,
+    *,
+    failures: Sequence[Failure] = (),
+    workers: int = 1,
+    limits: Limits | None = None,
+    report: Callable[[str], None] | None = None,
+) -> ClipStore:
+    """The clips of these videos; the plans at `path` are used, and those that it lacks are made and written there.
+
+    Args:
+        path: a JSON file of plans, made if absent; one of other settings is made anew.
+        failures: inputs that could not even be listed.
+        report: is told how many videos have to be looked through.
+
+    Raises:
+        DamageError: the file holds something else.
+        BackboneError: the plan has networks that are not trained on clips.
+    """
+    networks_of(plan)
+    settings = plan_settings(plan)
+    kept = read_plans(path, settings)
+    wanted, sizes = [], {}
+    for video in inputs:
+        try:
+            status = video.path.stat()
+        except OSError:
+            kept.pop(video.id, None)
+        else:
+            sizes[video.id] = status.st_size, status.st_mtime_ns
+        known = kept.get(video.id)
+        if known is None or (known.size, known.mtime_ns) != sizes[video.id]:
+            kept.pop(video.id, None)
+            wanted.append(video)
+    failed = list(failures)
+    if wanted:
+        if report is not None:
+            report(f"{len(wanted)} of {len(inputs)} videos are looked through for their {plan_words(plan)}")
+        try:
+            for count, (name, found) in enumerate(scanned(wanted, sizes, plan, workers, limits or Limits()), start=1):
+                if isinstance(found, Failure):
+                    failed.append(found)
+                else:
+                    kept[name] = found
+                if count % KEEP_EVERY == 0:
+                    write_plans(path, settings, kept)
+        finally:
+            write_plans(path, settings, kept)
+    return ClipStore(path, inputs, plan, kept, failed, limits)
+
+
+def plan_words(plan: Plan) -> str:
+    """What a pass through a video looks for."""
+    return "scenes" if plan.scenes else "frames"

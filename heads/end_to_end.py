@@ -1,0 +1,261 @@
+"""A head and the networks whose rows it reads, trained together; any number of rows in bounded memory.
+
+The gradient goes through the rows in two passes. Rows are made in chunks of so many clips, and of a chunk nothing is
+kept but its rows; the head runs forward and backward over all rows of the video, which gives the gradient of every
+row; then one chunk after the other is run again, this time keeping its activations, and sent backward with its rows'
+gradient. Peak memory is that of one chunk and of the head, whatever the length of the video; the cost is a second
+forward pass, 4/3 of the work. The gradient is that of one pass, because a clip's rows depend on no other clip: batch
+norm uses the statistics that it came with, and dropout draws the same numbers again. PyTorch's checkpoint is the
+mechanism: a chunk is one checkpointed function.
+
+Where batch norm is tuned, it takes its statistics from all clips of a batch, so these go through at once.
+
+Shape letters: B windows, N rows of a window, R real rows of a batch, T frames of a row, H height, W width, F frames.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from heads.head import Batch, Head, HeadError, Scores
+from heads.standardise import Model
+from stores.names import printable
+from stores.spec import Granularity
+
+CHUNK = 8  # clips; of R(2+1)D-18 at 12 frames of 112 x 112 they take 2.8 GiB
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How the networks under a head are trained; the head has its own options, and both have the trainer's."""
+
+    learning: tuple[str, ...] = ()  # feature sets whose networks learn; the others stay as they came
+    backbone_lr: float = 5e-6  # the highest of the schedule, for the networks; STAN's authors' for all weights
+    batch_norm: Literal["frozen", "tuned"] = "frozen"  # whether statistics are those of the batch
+    freeze: tuple[str, ...] = ()  # patterns of weights that stay as they came
+    chunk: int = CHUNK  # clips at once; 0: all
+    checkpoint_activations: bool = False  # keep what goes between the network's parts alone, and compute the rest again
+
+    def __post_init__(self) -> None:
+        if not self.backbone_lr > 0:
+            raise HeadError(f"backbone_lr is a positive number, not {self.backbone_lr}.")
+        if self.batch_norm not in ("frozen", "tuned"):
+            raise HeadError(f"batch_norm is frozen or tuned, not '{printable(self.batch_norm)}'.")
+        if self.chunk < 0:
+            raise HeadError(f"chunks have 1 clip or more, or 0 for all at once, not {self.chunk}.")
+        if self.batch_norm == "tuned" and (self.chunk or self.checkpoint_activations):
+            raise HeadError(
+                "batch_norm=tuned takes its statistics from all clips of a batch in one pass: it goes with "
+                "--chunk-scenes 0 and without --checkpoint-activations."
+            )
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> TuneOptions:
+        """The options of a run's config."""
+        return cls(**{**fields, "learning": tuple(fields["learning"]), "freeze": tuple(fields["freeze"])})
+
+
+class ClipNetwork(NamedTuple):
+    """A network that makes rows of clips, as whoever joins it to a head hands it over.
+
+    `module(frames, levels)` takes (B, T, H, W, 3) uint8 and a set of granularities, and gives for each of them
+    (B, 1, *row_shape): what every backbone of `extract` does.
+    """
+
+    module: nn.Module
+    name: str  # as weights are called by, "resnet18"
+    level: Granularity  # at which it gives one row a clip
+    clip_shape: tuple[int, ...]  # (T, H, W, 3)
+
+
+Clips = tuple[Tensor, Tensor]  # (F, H, W, 3) uint8 frames on the CPU, (R, T) which of them make up each row
+
+
+@dataclass
+class ClipBatch(Batch):
+    """A batch whose rows are still clips: `features` is empty until the networks have seen them."""
+
+    clips: dict[str, Clips] = field(default_factory=dict)  # by role; the real rows of all windows, one after the other
+
+
+class Trunk(nn.Module):
+    """A network under a head: clips to rows, learning or not."""
+
+    def __init__(self, network: ClipNetwork, options: TuneOptions, learns: bool) -> None:
+        super().__init__()
+        self.backbone, self.name, self.level, self.clip_shape = network
+        self.tunes_batch_norm = options.batch_norm == "tuned"
+        used = used_weights(network) if learns else set()
+        for name, weight in self.backbone.named_parameters():
+            weight.requires_grad_(name in used and not frozen(self.name, name, options.freeze))
+        if self.learns and options.checkpoint_activations:
+            checkpoint_parts(self.backbone)
+
+    @property
+    def learns(self) -> bool:
+        """Whether any of its weights does."""
+        return any(weight.requires_grad for weight in self.backbone.parameters())
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Training mode for what learns; batch norm keeps the statistics that it came with, unless it is tuned."""
+        super().train(mode and self.learns)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.train(self.training and self.tunes_batch_norm and any_learns(module))
+        return self
+
+    def forward(self, frames: Tensor, index_RT: Tensor, place: Tensor) -> Tensor:
+        """(F, H, W, 3) frames, of which each clip has those of a row of `index_RT`, to rows (R, *row_shape).
+
+        Args:
+            place: any tensor on the network's device: by it, a checkpoint knows whose random numbers to draw again.
+        """
+        clips = frames[index_RT]
+        if place.device.type == "cuda":
+            clips = clips.pin_memory().to(place.device, non_blocking=True)
+        rows: Tensor = self.backbone(clips.to(place.device), frozenset({self.level}))[self.level]
+        return rows.flatten(0, 1)
+
+
+class EndToEnd(Model):
+    """Standardisation and head over networks that see the clips themselves; also takes rows, as a plain model does.
+
+    Args:
+        networks: role to the network that makes its rows; copied, so that several models never share weights.
+        learning: roles whose networks learn.
+
+    Raises:
+        HeadError: a pattern of `options.freeze` names no weight, or leaves no network anything to learn.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        widths: Mapping[str, int],
+        networks: Mapping[str, ClipNetwork],
+        learning: Iterable[str],
+        options: TuneOptions,
+    ) -> None:
+        super().__init__(head, widths)
+        self.options = options
+        require_known(options.freeze, head, networks.values())
+        chosen = set(learning)
+        self.trunks = nn.ModuleDict(
+            {
+                role: Trunk(network._replace(module=copy.deepcopy(network.module)), options, role in chosen)
+                for role, network in networks.items()
+            }
+        )
+        if not any(weight.requires_grad for weight in self.trunks.parameters()):
+            raise HeadError("no network learns: all is frozen. 'vl train-head' trains a head on stored features.")
+        for name, weight in head.named_parameters():
+            if frozen("head", name, options.freeze):
+                weight.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Scores:
+        """The head's scores of clips, or of rows."""
+        if isinstance(batch, ClipBatch):
+            batch = dataclasses.replace(batch, features={role: self.features(role, batch) for role in batch.clips})
+        return super().forward(batch)
+
+    def features(self, role: str, batch: ClipBatch) -> Tensor:
+        """(B, N, *row_shape) of one role, zeros where no row is."""
+        mask_BN = batch.mask[role]
+        rows = self.rows(role, batch.clips[role])
+        wide = mask_BN.reshape(*mask_BN.shape, *(1,) * (rows.dim() - 1))
+        empty = rows.new_zeros(*mask_BN.shape, *rows.shape[1:])
+        return empty.masked_scatter(wide.expand_as(empty), rows)  # by a mask, which costs the host no wait
+
+    def rows(self, role: str, clips: Clips) -> Tensor:
+        """(R, *row_shape) of one role's clips, chunk by chunk."""
+        trunk = self.trunks[role]
+        assert isinstance(trunk, Trunk)
+        frames, index_RT = clips
+        place = torch.empty(0, device=next(trunk.parameters()).device)
+        parts = torch.split(index_RT, self.options.chunk or max(len(index_RT), 1))
+        if not (trunk.learns and torch.is_grad_enabled()):
+            with torch.no_grad():
+                return torch.cat([trunk(frames, part, place) for part in parts])
+        if len(parts) == 1:  # all activations there are: nothing is saved by computing them again
+            whole: Tensor = trunk(frames, index_RT, place)
+            return whole
+        return torch.cat([checkpoint(trunk, frames, part, place, use_reentrant=False) for part in parts])
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Weights that learn, those of the head first; `lr` stands where a group has a rate of its own."""
+        groups: list[dict[str, Any]] = [
+            {"params": [weight for weight in self.head.parameters() if weight.requires_grad]},
+            {
+                "params": [weight for weight in self.trunks.parameters() if weight.requires_grad],
+                "lr": self.options.backbone_lr,
+            },
+        ]
+        return [group for group in groups if group["params"]]
+
+
+def used_weights(network: ClipNetwork) -> set[str]:
+    """Names of the weights that a clip's rows depend on: not those of a classifier, say. Nothing is computed."""
+    module, _, level, shape = network
+    with torch.enable_grad():
+        named = {name: weight.detach().to("meta").requires_grad_() for name, weight in module.named_parameters()}
+        buffers = {name: buffer.to("meta") for name, buffer in module.named_buffers()}
+        frames = torch.empty(1, *shape, dtype=torch.uint8, device="meta")
+        rows = functional_call(module, {**named, **buffers}, (frames, frozenset({level})))[level]
+        found = torch.autograd.grad(rows.sum(), list(named.values()), allow_unused=True)
+    return {name for name, gradient in zip(named, found, strict=True) if gradient is not None}
+
+
+def any_learns(module: nn.Module) -> bool:
+    """Whether any weight right in this module does; one without weights goes along."""
+    weights = list(module.parameters(recurse=False))
+    return not weights or any(weight.requires_grad for weight in weights)
+
+
+def checkpoint_parts(backbone: nn.Module) -> None:
+    """Let every direct part of a network that learns keep its input alone, and run again when the gradient comes."""
+    for part in backbone.children():
+        if any(weight.requires_grad for weight in part.parameters()):
+            part.forward = partial(_replayed, part, part.forward)
+
+
+def _replayed(part: nn.Module, forward: Any, *inputs: Any) -> Any:
+    if torch.is_grad_enabled() and part.training:
+        return checkpoint(forward, *inputs, use_reentrant=False)
+    return forward(*inputs)
+
+
+def frozen(owner: str, name: str, patterns: Iterable[str]) -> bool:
+    """Whether a weight of a network (or of the head, called "head") is meant by a pattern.
+
+    A pattern stands for a weight or a module, with or without the owner's name before it.
+
+    >>> [frozen("resnet18", "layer1.0.conv1.weight", [text]) for text in ("layer1.*", "resnet18.layer1", "conv1")]
+    [True, True, False]
+    >>> frozen("head", "q.0.weight", ["q"]), frozen("head", "q.0.weight", ["head.q"])
+    (False, True)
+    """
+    parts = name.split(".")
+    short = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    names = [owner, *(f"{owner}.{text}" for text in short)] + ([] if owner == "head" else short)
+    return any(fnmatchcase(text, pattern) for pattern in patterns for text in names)
+
+
+def require_known(patterns: Iterable[str], head: Head, networks: Iterable[ClipNetwork]) -> None:
+    """HeadError for a pattern that no weight of the head or of a network fits, with what there is."""
+    owners = [("head", head), *((network.name, network.module) for network in networks)]
+    for pattern in patterns:
+        if not any(frozen(owner, name, [pattern]) for owner, module in owners for name, _ in module.named_parameters()):
+            parts = [f"{owner}.{name}" for owner, module in owners for name, _ in module.named_children()]
+            raise HeadError(f"--freeze {printable(pattern)} names no weight. There are {', '.join(parts)}.")

@@ -1,0 +1,53 @@
+"""What an end-to-end run leaves for stored features: weights of networks to extract with, and a head that reads them.
+
+RUN/resnet18.safetensors   for 'vl extract --weights resnet18=...'; one file for each network that learned
+RUN/stored/                a run of the head alone, for 'vl predict STORE --head RUN/stored'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from heads.checkpoint import BEST, Run, create_run, file_sha256, load_tensors, save_tensors
+from heads.end_to_end import EndToEnd, Trunk
+from stores.labels import Labels
+from stores.spec import FeatureSpec
+
+STORED = "stored"
+DTYPE = "float16"  # in which 'vl extract' stores rows unless it is told otherwise
+
+
+def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
+    """Write both parts into the folder of a run that has its best weights; gives the files of the networks.
+
+    Args:
+        trained: with the best weights.
+        labels: those of the run.
+    """
+    model, config = trained.model, trained.config
+    assert isinstance(model, EndToEnd), "other runs read stored features already"
+    files, features = [], []
+    for entry in config.features:
+        trunk = model.trunks[str(entry["role"])]
+        assert isinstance(trunk, Trunk)
+        spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)
+        if trunk.learns:
+            file = trained.path / f"{trunk.name}.safetensors"
+            save_tensors(file, trunk.backbone.state_dict(), {})
+            files.append(file)
+            digest = file_sha256(file)
+            spec = dataclasses.replace(spec, weights=str(file), weights_sha256=digest, random_weights=False)
+        features.append(described(entry, spec))
+    stored = trained.path / STORED
+    create_run(stored, dataclasses.replace(config, features=tuple(features), finetune=None, init=None), labels)
+    tensors, state = load_tensors(trained.path / BEST)
+    of_head = {name: tensor for name, tensor in tensors.items() if not name.startswith("trunks.")}
+    save_tensors(stored / BEST, of_head, state)
+    return files
+
+
+def described(entry: Any, spec: FeatureSpec) -> dict[str, Any]:
+    """What a config keeps of a set, of another spec."""
+    return {**entry, "fingerprint": spec.fingerprint, "spec": spec.to_dict()}

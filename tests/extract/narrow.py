@@ -1,0 +1,33 @@
+"""STAN's two networks, narrow and for small pictures: the same code, a sixteenth of the weights and of the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from extract.r2plus1d import R2Plus1d18
+from extract.resnet import ResNet18
+from stores.spec import Granularity
+
+BACKBONES = {
+    "resnet18": "tests.extract.narrow:NarrowResNet18",
+    "r2plus1d_18": "tests.extract.narrow:NarrowR2Plus1d18",
+}
+
+
+class NarrowResNet18(ResNet18):
+    """(B, T, 56, 56, 3) to 128 features a frame."""
+
+    clip = replace(ResNet18.clip, resize=64, crop=56)
+    row_shapes = {Granularity.FRAME: (128,), Granularity.MAP: (2, 2, 128)}  # noqa: RUF012
+    width: ClassVar[int] = 16
+    default_weights = "random"
+
+
+class NarrowR2Plus1d18(R2Plus1d18):
+    """(B, T, 28, 28, 3) to 128 features a clip."""
+
+    clip = replace(R2Plus1d18.clip, resize=32, crop=28, window=8, stride=8)
+    row_shapes = {Granularity.CLIP: (128,), Granularity.MAP: (2, 2, 128)}  # noqa: RUF012
+    width: ClassVar[int] = 16
+    default_weights = "random"

@@ -1,0 +1,229 @@
+"""Videos as a store of clips: the rows and times of extraction, kept plans, and frames in order from any workers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from extract.augment import generator
+from extract.backbone import BACKBONES, BackboneError
+from extract.clip_reader import ClipReader, Clips, Part
+from extract.clips import ClipStore, clip_store
+from extract.extract_options import ExtractOptions
+from extract.inputs import VideoInput, enumerate_videos
+from extract.pipeline import Observer, extract_videos
+from extract.plan import Plan, make_plan
+from extract.transform import resize_and_crop
+from extract.workers import _Worker
+from stores import open_store
+from stores.errors import DamageError
+from stores.spec import Granularity
+from tests.extract import narrow
+from tests.extract.video_files import write_video
+
+LENGTHS = {"a.mp4": 31, "b.mp4": 20, "c.mp4": 45}
+PAIR = ("resnet18", "r2plus1d_18")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, place in narrow.BACKBONES.items():
+            patch.setitem(BACKBONES, name, place)
+        yield
+
+
+def picture(index: int) -> NDArray[np.uint8]:
+    """A shot of 12 frames, then another one; within a shot every frame is another one."""
+    coarse = np.random.default_rng(index // 12).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return np.roll(np.kron(coarse, np.ones((12, 12, 1), np.uint8)), 2 * index, axis=1)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for name, frames in LENGTHS.items():
+        write_video(folder / name, fps=12, frames=frames, draw=picture)
+    return folder
+
+
+def plan_for(backbones: Sequence[str], level: str, **options: object) -> Plan:
+    named = {"levels": (Granularity(level),), "dtype": "float32", "planes": False, **options}
+    return make_plan(ExtractOptions(backbones=tuple(backbones), **named))  # type: ignore[arg-type]
+
+
+def opened(folder: Path, plan: Plan, path: Path) -> ClipStore:
+    return clip_store(path, enumerate_videos([folder]).videos, plan)
+
+
+@pytest.fixture(scope="module")
+def scenes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
+    return opened(videos, plan_for(PAIR, "scene"), tmp_path_factory.mktemp("plans") / "clips.json")
+
+
+WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride": {"": 6}}
+
+
+@pytest.mark.parametrize(
+    ("backbones", "level", "options"),
+    [(PAIR, "scene", {}), (("r2plus1d_18",), "clip", WINDOWED), (("resnet18",), "frame", {"fps": {"": 6.0}})],
+)
+def test_rows_times_and_specs_are_those_of_extraction(
+    videos: Path, tmp_path: Path, backbones: tuple[str, ...], level: str, options: dict[str, object]
+) -> None:
+    plan = plan_for(backbones, level, **options)
+    extract_videos(enumerate_videos([videos]).videos, [], plan, tmp_path / "f.zarr", observer=Observer())
+    stored, clips = open_store(tmp_path / "f.zarr"), opened(videos, plan, tmp_path / "clips.json")
+    assert list(clips) == list(stored)
+    for name in stored:
+        assert clips[name].spec == stored[name].spec
+        assert list(clips[name]) == list(stored[name]) == sorted(LENGTHS)
+        for video in stored[name]:
+            features, times = stored[name].read(video)
+            assert clips[name].entry(video).num_rows == len(features) > 1
+            np.testing.assert_array_equal(clips[name].times(video), times)
+            np.testing.assert_array_equal(clips[name].read(video).features, features)
+            assert clips[name].frames(video).shape == (len(features), clips[name].network.window)
+
+
+def whole(clips: ClipStore, names: Sequence[str]) -> list[Part]:
+    first = next(iter(clips.sets.values()))
+    return [(name, 0, first.entry(name).num_rows) for name in names]
+
+
+def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipStore) -> None:
+    """Cuts lie at frames 12 and 24; of n frames from f on the middles of P parts are f + floor((2k + 1) n / 2P)."""
+    with av.open(str(videos / "a.mp4")) as container:
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    expected: dict[str, list[list[int]]] = {"resnet18.rgb.scene": [], "r2plus1d_18.rgb.scene": []}
+    for first, count in ((0, 12), (12, 12), (24, 7)):
+        expected["resnet18.rgb.scene"].append([first + count // 2])
+        expected["r2plus1d_18.rgb.scene"].append([first + (2 * k + 1) * count // 24 for k in range(12)])
+    (given,) = ClipReader(scenes).read([("a.mp4", 0, 3)])
+    for name, rows in expected.items():
+        clip = scenes[name].network.backbone.clip
+        frames, index = given[name]
+        wanted = torch.from_numpy(decoded[np.array(rows)])
+        for row, of_row in zip(frames[index], wanted, strict=True):
+            assert torch.equal(row, resize_and_crop(of_row, clip.resize, clip.crop))
+
+
+def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
+    return [tensor for part in given for name in sorted(part) for tensor in part[name]]
+
+
+@pytest.mark.parametrize("augment", ["stan", "jitter"])
+def test_any_number_of_workers_gives_the_same_frames_in_the_same_order(scenes: ClipStore, augment: str) -> None:
+    parts = [*whole(scenes, ["c.mp4", "a.mp4", "b.mp4"]), ("a.mp4", 1, 2), ("c.mp4", 0, 2), ("a.mp4", 1, 2)]
+    one, three = (
+        flat(ClipReader(scenes, augment=augment, workers=workers).read(parts, draw=(5, 2)))  # type: ignore[arg-type]
+        for workers in (1, 3)
+    )
+    assert len(one) == len(three) == 4 * len(parts)
+    assert all(torch.equal(left, right) for left, right in zip(one, three, strict=True))
+
+
+def test_draws_differ_between_epochs_and_seeds_and_not_between_batches(scenes: ClipStore) -> None:
+    reader = ClipReader(scenes, augment="jitter")
+    part = whole(scenes, ["c.mp4"])
+    first, again, epoch, seed = (flat(reader.read(part, draw=draw)) for draw in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    assert all(torch.equal(left, right) for left, right in zip(first, again, strict=True))
+    assert not torch.equal(first[0], epoch[0])
+    assert not torch.equal(first[0], seed[0])
+    (second,) = reader.read([("c.mp4", 1, 2)], draw=(0, 0))
+    frames, index = second["r2plus1d_18.rgb.scene"]
+    of_all, of_rows = first[0], first[1]  # sorted by name, r2plus1d_18 comes first
+    assert torch.equal(frames[index][0], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
+
+
+def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes((videos / name).read_bytes())
+    plan, said = plan_for(("resnet18",), "scene"), list[str]()
+    found = enumerate_videos([tmp_path]).videos
+
+    def look() -> ClipStore:
+        return clip_store(tmp_path / "clips.json", found, plan, report=said.append)
+
+    first = look()
+    second = look()
+    assert said == ["2 of 2 videos are looked through for their scenes"]
+    assert second.plans == first.plans
+    (tmp_path / "a.mp4").write_bytes((videos / "c.mp4").read_bytes())
+    third = look()
+    assert said[1:] == ["1 of 2 videos are looked through for their scenes"]
+    assert third.snapshot_id != first.snapshot_id
+    assert third["resnet18.rgb.scene"].entry("b.mp4") == first["resnet18.rgb.scene"].entry("b.mp4")
+    with pytest.raises(BackboneError, match=r"'a\.mp4' gave 2 of 4 frames: it is not the file"):
+        list(ClipReader(replaced(third, videos / "b.mp4")).read([("a.mp4", 0, 4)]))
+    (tmp_path / "clips.json").write_text(json.dumps({"videos": 3}))
+    with pytest.raises(DamageError, match="holds no plans of clips"):
+        look()
+
+
+def replaced(clips: ClipStore, path: Path) -> ClipStore:
+    """The same plans, though a.mp4 is another file by now."""
+    inputs = [VideoInput("a.mp4", path)]
+    return ClipStore(clips.path, inputs, clips.plan, clips.plans)
+
+
+def test_a_video_that_cannot_be_decoded_is_a_failure_and_no_row(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(4000))
+    (tmp_path / "b.mp4").write_bytes((videos / "b.mp4").read_bytes())
+    clips = opened(tmp_path, plan_for(("resnet18",), "scene"), tmp_path / "clips.json")
+    assert [failure.video for failure in clips.failures()] == ["bad.mp4"]
+    assert list(clips["resnet18.rgb.scene"]) == ["b.mp4"]
+
+
+def test_whoever_stops_reading_leaves_nothing_running(scenes: ClipStore) -> None:
+    before = threading.active_count()
+    reading = ClipReader(scenes, workers=2).read(whole(scenes, sorted(LENGTHS)) * 20)
+    assert len(list(islice(reading, 2))) == 2
+    reading.close()
+    assert threading.active_count() == before
+
+
+def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    real = _Worker.assign
+
+    def assign(worker: _Worker, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+        begun.append(video.id)
+        real(worker, video, wanted)
+
+    monkeypatch.setattr(_Worker, "assign", assign)
+    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4"]) * 9)
+    next(reading)
+    threading.Event().wait(1.0)
+    assert 2 <= len(begun) <= 1 + 1 + 2  # taken, one worker's, and two ahead
+    reading.close()
+
+
+@pytest.mark.parametrize(
+    ("backbones", "level", "options", "message"),
+    [
+        (("r2plus1d_18",), "map", {}, "cannot be trained by its map rows"),
+        (("logmel",), "frame", {}, "networks on sound are not trained"),
+        (("i3d",), "clip", {"weights": {"i3d": "random"}}, "is not trained on flow, views, convolutions"),
+    ],
+)
+def test_what_has_no_frames_of_its_own_is_refused(
+    tmp_path: Path, backbones: tuple[str, ...], level: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BackboneError, match=message):
+        clip_store(tmp_path / "clips.json", [], plan_for(backbones, level, **options))
+
+
+def test_random_numbers_of_a_scene_are_its_own() -> None:
+    keys = [(0, 0, "a", 0, "x"), (1, 0, "a", 0, "x"), (0, 1, "a", 0, "x"), (0, 0, "b", 0, "x"), (0, 0, "a", 1, "x")]
+    drawn = {generator(*key).random() for key in [*keys, (0, 0, "a", 0, "y"), keys[0]]}
+    assert len(drawn) == 6

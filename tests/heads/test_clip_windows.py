@@ -1,0 +1,174 @@
+"""Batches of clips: which frames are asked for and changed, and that a training begins where stored features ended."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from heads.baselines import Linear, LinearConfig, MeanPool
+from heads.checkpoint import INITIAL, file_sha256
+from heads.clip_windows import ClipWindows, Part, joined
+from heads.end_to_end import ClipBatch, ClipNetwork, Clips, EndToEnd, TuneOptions
+from heads.head import Head, HeadError
+from heads.initial import load_initial
+from heads.plan import Crops
+from heads.sources import Source
+from heads.tuning_checks import require_stored_logits
+from heads.windows import Windows
+from stores.spec import Granularity
+from stores.zarr_store import ZarrStore
+from tests.heads.feature_stores import write_store
+from tests.heads.test_end_to_end import Dropping
+
+CPU = torch.device("cpu")
+ROWS = {"a": 5, "b": 3}
+FRAMES = {
+    name: np.random.default_rng(rows).integers(0, 256, (rows, 2, 2, 3)).astype(np.uint8) for name, rows in ROWS.items()
+}
+
+
+class Reader:
+    """Gives frames from memory, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[Part], tuple[int, int] | None]] = []
+        self.closed = 0
+
+    def read(
+        self, parts: Sequence[Part], draw: tuple[int, int] | None = None
+    ) -> Generator[dict[str, Clips], None, None]:
+        self.asked.append((list(parts), draw))
+        try:
+            for video, start, stop in parts:
+                frames = torch.from_numpy(FRAMES[video][start:stop])
+                yield {"one": (frames, torch.arange(len(frames))[:, None])}
+        finally:
+            self.closed += 1
+
+
+def network() -> ClipNetwork:
+    torch.manual_seed(0)
+    return ClipNetwork(Dropping().eval(), "dropping", Granularity.CLIP, (1, 2, 2, 3))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ZarrStore:
+    """What the network gives of every clip, stored."""
+    module = network().module
+    clip = Granularity.CLIP
+    with torch.inference_mode():
+        rows = {
+            name: module(torch.from_numpy(frames)[:, None], frozenset({clip}))[clip].flatten(0, 1).numpy()
+            for name, frames in FRAMES.items()
+        }
+    return write_store(tmp_path / "f.zarr", {"one": rows})
+
+
+def source(store: ZarrStore) -> Source:
+    return Source("x", store, store["one"], {video: video for video in ROWS})
+
+
+def clips_of(store: ZarrStore, reader: Reader) -> ClipWindows:
+    def labels(video: str, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.arange(len(times), dtype=np.int8)[:, None].repeat(2, axis=1) % 2
+
+    return ClipWindows([source(store)], ["a", "b"], device=CPU, reader=reader, seed=11, labels=labels)
+
+
+def crops(video: Sequence[int], start: Sequence[int], length: int) -> Crops:
+    return Crops(np.array(video), np.array(start), length)
+
+
+def test_a_batch_has_the_real_rows_of_its_windows_one_after_the_other(store: ZarrStore) -> None:
+    reader = Reader()
+    windows = clips_of(store, reader)
+    (batch,) = windows.batches([crops([1, 0], [1, 3], 3)], epoch=4)
+    assert reader.asked == [([("b", 1, 3), ("a", 3, 5)], (11, 4))]
+    assert isinstance(batch, ClipBatch)
+    assert batch.mask["x"].tolist() == [[True, True, False], [True, True, False]]
+    frames, index = batch.clips["x"]
+    wanted = np.concatenate([FRAMES["b"][1:3], FRAMES["a"][3:5]])
+    np.testing.assert_array_equal(frames[index][:, 0].numpy(), wanted)
+    stored = Windows([source(store)], ["a", "b"], device=CPU, labels=None)
+    same = stored.batch(crops([1, 0], [1, 3], 3))
+    assert torch.equal(batch.times, same.times)
+    assert torch.equal(batch.mask["x"], same.mask["x"])
+    assert batch.videos == same.videos == ("b", "a")
+    assert batch.labels is not None
+    assert batch.labels[:, :2, 0].tolist() == [[1, 0], [1, 0]]
+
+
+def test_scoring_sees_frames_as_extraction_does(store: ZarrStore) -> None:
+    reader = Reader()
+    list(clips_of(store, reader).batches([crops([0], [0], 5)]))
+    assert reader.asked[0][1] is None
+
+
+def test_whoever_stops_in_the_middle_closes_the_reader(store: ZarrStore) -> None:
+    reader = Reader()
+    given = clips_of(store, reader).batches([crops([0], [0], 5)] * 3)
+    next(given)
+    given.close()  # type: ignore[attr-defined]  # a generator, of which callers only know that it iterates
+    assert reader.closed == 1
+
+
+def test_joined_clips_keep_their_frames() -> None:
+    """The second video's rows look at its own frames, also where they share some."""
+    first = torch.zeros(2, 1, 1, 3, dtype=torch.uint8), torch.tensor([[0, 1]])
+    second = (
+        torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 1, 3) + 5,
+        torch.tensor([[0, 1], [1, 2]]),
+    )
+    frames, index = joined([first, second])
+    assert frames[index][..., 0, 0, 0].tolist() == [[0, 0], [5, 6], [6, 7]]
+
+
+def test_two_networks_in_one_role_are_refused(store: ZarrStore) -> None:
+    with pytest.raises(HeadError, match="one network for each role is trained with a head, not one and one"):
+        ClipWindows([source(store)] * 2, ["a"], device=CPU, reader=Reader())
+
+
+@pytest.mark.parametrize("kind", [Linear, MeanPool])
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_a_training_begins_with_the_logits_of_stored_features(store: ZarrStore, kind: type[Head], shift: float) -> None:
+    clips = clips_of(store, Reader())
+    model = EndToEnd(kind(LinearConfig(4, 2)), {"x": 4}, {"x": network()}, ["x"], TuneOptions(chunk=2))
+    model.train()
+    stored = Windows([source(store)], ["a", "b"], device=CPU)
+    with torch.no_grad():
+        model.get_parameter("trunks.x.backbone.second.bias").add_(shift)
+        model.get_parameter("head.last.weight").fill_(0.3)
+    if shift:
+        with pytest.raises(HeadError, match=r"'a' differ by 0\.12 from those of stored features, where rounding"):
+            require_stored_logits(model, clips, stored, range(2), window=3)
+    else:
+        assert require_stored_logits(model, clips, stored, range(2), window=3) < 1e-6
+        assert model.training
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_run_begins_with_a_head_alone_or_with_its_networks_too(tmp_path: Path, tuned: bool) -> None:
+    def build(seed: int) -> EndToEnd:
+        torch.manual_seed(seed)
+        fresh = ClipNetwork(Dropping(), "dropping", Granularity.CLIP, (1, 2, 2, 3))
+        return EndToEnd(Linear(LinearConfig(4, 2)), {"x": 4}, {"x": fresh}, ["x"], TuneOptions())
+
+    class Config:
+        init: dict[str, str]
+
+    trained, model = build(1), build(2)
+    before = model.trunks["x"].state_dict()["backbone.first.weight"].clone()
+    tensors = {name: tensor for name, tensor in trained.state_dict().items() if tuned or "trunks" not in name}
+    safetensors.torch.save_file(tensors, tmp_path / INITIAL)
+    config = Config()
+    config.init = {"weights_sha256": file_sha256(tmp_path / INITIAL)}
+    load_initial(model, tmp_path, config)  # type: ignore[arg-type]  # of a config this is all that is read
+    assert torch.equal(model.get_parameter("head.last.weight"), trained.get_parameter("head.last.weight"))
+    expected = trained.get_parameter("trunks.x.backbone.first.weight") if tuned else before
+    assert torch.equal(model.get_parameter("trunks.x.backbone.first.weight"), expected)
