@@ -94,6 +94,8 @@ def finetune(
         with resumable_signals():
             show([go_on(resume, device, workers)], as_json)
         return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise OptionError("vl finetune trains in one process; torchrun is for vl train-head.")
     if head is None or not videos:
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
     names = backbones_of(head, backbone)
