@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 from stores.errors import DamageError, StoreError
 from stores.files import read_document
 from stores.names import is_segment_name, printable, require_set_name
+from stores.remote import RemotePath, is_remote, read_all
 from stores.spec import FeatureSpec
 
 _HEAD = b'{"sha256":"'
@@ -189,6 +191,9 @@ def record_path(root: Path, segment: str) -> Path:
 
 def committed_names(root: Path) -> list[str]:
     """Names of all records that a directory listing shows, in order of their time."""
+    if isinstance(root, RemotePath):
+        listed = (name[:-5] for name in (root / "commits").sizes() if name.endswith(".json"))
+        return sorted(name for name in listed if is_segment_name(name))
     with os.scandir(root / "commits") as entries:
         names = (entry.name[:-5] for entry in entries if entry.name.endswith(".json"))
         return sorted(name for name in names if is_segment_name(name))
@@ -215,9 +220,13 @@ def load_records(root: Path) -> list[Record | tuple[str, DamageError]]:
 def _records(root: Path) -> Iterator[Record | tuple[str, DamageError]]:
     reader = RecordReader()
     folder = str(root / "commits")
-    for name in committed_names(root):
+    names = committed_names(root)
+    fetched = read_all(record_path(root, name) for name in names) if is_remote(root) else itertools.repeat(None)
+    for name, data in zip(names, fetched, strict=False):
         try:
-            yield reader.parse(name, read_document(f"{folder}/{name}.json"))
+            if isinstance(data, FileNotFoundError):
+                raise data
+            yield reader.parse(name, read_document(f"{folder}/{name}.json") if data is None else data)
         except FileNotFoundError:
             continue  # compaction took it away since the listing
         except DamageError as error:

@@ -25,6 +25,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name, printable, require_kind, require_set_name
 from stores.records import Record, SetRecord, Span, load_records, seal
+from stores.remote import as_path
 from stores.samples import require_order
 from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
@@ -231,7 +232,7 @@ class ZarrWriter:
         group_seconds: float = 5.0,
         spool_bytes: int = SPOOL_BYTES,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self.spool_bytes = spool_bytes
         self._specs = {require_set_name(name): spec for name, spec in specs.items()}
         self._provenance = dict(provenance or {})
