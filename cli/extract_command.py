@@ -14,6 +14,7 @@ from cli.options import OptionError, fraction, per_name, positive, region, split
 from cli.output import print_line
 from cli.signals import resumable_signals
 from stores.names import printable
+from stores.remote import as_path
 
 if TYPE_CHECKING:
     from extract.estimate import Estimate
@@ -39,7 +40,9 @@ def extract(
             show_default="resnet18,r2plus1d_18 for --level scene",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Store to write: .zarr or .h5.")] = Path("store.zarr"),
+    out: Annotated[
+        Path, typer.Option(help="Store to write: .zarr, .h5 or s3://BUCKET/NAME.zarr.", parser=as_path, metavar="PATH")
+    ] = Path("store.zarr"),
     level: Annotated[str | None, typer.Option(help="frame, clip, map or scene; several as clip,map.")] = None,
     weights: Annotated[
         list[str] | None,

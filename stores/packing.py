@@ -10,7 +10,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.hdf5_store import SUFFIXES, Hdf5Store, pack_hdf5
 from stores.names import printable
-from stores.remote import as_path, is_remote
+from stores.remote import as_path, local_path
 from stores.transfer import convert
 from stores.zarr_store import ZarrStore
 
@@ -23,13 +23,13 @@ def packed_at_end(out: Path) -> Iterator[Path]:
     whole, and is removed; after an interruption it stays, and the same command goes on there.
 
     Raises:
-        StoreError: a file that is no store is at `out`.
+        StoreError: a file that is no store is at `out`, or an HDF5 file would lie on an object store.
     """
     out = as_path(out)
     if out.suffix not in SUFFIXES:
         yield out
         return
-    require_local(out)
+    local_path(out)
     parts = out.with_name(f"{out.stem}.parts.zarr")
     partial = out.with_name(f".{parts.name}")  # the parts while not all are there yet, or no longer
     disk.remove_tree(partial)
@@ -45,12 +45,6 @@ def packed_at_end(out: Path) -> Iterator[Path]:
             pack_hdf5(store, out, replace=True)
     disk.rename_folder(parts, partial.name)
     disk.remove_tree(partial)
-
-
-def require_local(out: Path) -> None:
-    """StoreError if an HDF5 file is to lie on an object store: it is made in place, by seeking."""
-    if is_remote(out):
-        raise StoreError(f"{printable(out)}: HDF5 is written on this machine only; give --out NAME.zarr there.")
 
 
 def written(parts: Path) -> list[tuple[str, int]]:

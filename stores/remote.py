@@ -69,6 +69,16 @@ def as_path(path: Path | str) -> Path:
     return RemotePath(f"{scheme}:/{rest}")
 
 
+def local_path(path: Path | str) -> Path:
+    """`path` itself; StoreError for a URL, where only a folder of this machine will do."""
+    found = as_path(path)
+    if is_remote(found):
+        raise StoreError(
+            f"{printable(found)} is not on this machine: only stores NAME.zarr may lie there. Give a local path."
+        )
+    return found
+
+
 def is_remote(path: Path) -> bool:
     """Whether `path` lies on an object store."""
     return isinstance(path, RemotePath)
