@@ -22,18 +22,20 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from stores.errors import DamageError, StoreError
 from stores.files import read_document
 from stores.names import is_segment_name, printable, require_set_name
 from stores.remote import RemotePath, is_remote, read_all
 from stores.spec import FeatureSpec
+
+T = TypeVar("T")
 
 _HEAD = b'{"sha256":"'
 _BODY = len(_HEAD) + 64 + 3  # the digest, and `",` and a line feed
@@ -151,9 +153,7 @@ class RecordReader:
         """
         members = unseal_lines(name, data)
         try:
-            sets = self._sets.get(members["sets"])
-            if sets is None:
-                sets = self._sets[members["sets"]] = _sets(parse_json(members["sets"]))
+            sets = self._parse_sets(members["sets"])
             rows = {key: int(count) for key, count in parse_json(members["rows"]).items()}
             videos = {key: _video(name, rows, value) for key, value in parse_json(members["videos"]).items()}
             replaces = [str(other) for other in parse_json(members["replaces"])]
@@ -162,6 +162,20 @@ class RecordReader:
             return Record(name, sets, rows, videos, members["files"], replaces, data[len(_HEAD) : _BODY - 3].decode())
         except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
             raise DamageError(f"a record without sense: {error!r}") from error
+
+    def sets(self, name: str, data: bytes) -> dict[str, SetRecord]:
+        """The sets of the record alone: a tenth of the time where it holds very many videos; DamageError as `parse`."""
+        members = unseal_lines(name, data)
+        try:
+            return self._parse_sets(members["sets"])
+        except (KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
+            raise DamageError(f"a record without sense: {error!r}") from error
+
+    def _parse_sets(self, data: bytes) -> dict[str, SetRecord]:
+        sets = self._sets.get(data)
+        if sets is None:
+            sets = self._sets[data] = _sets(parse_json(data))
+        return sets
 
 
 def _sets(fields: Mapping[str, Any]) -> dict[str, SetRecord]:
@@ -213,12 +227,18 @@ def without_collection() -> Iterator[None]:
 
 def load_records(root: Path) -> list[Record | tuple[str, DamageError]]:
     """Every record of the store in order of time; for a bad one its name and what is wrong."""
-    with without_collection():
-        return list(_records(root))
-
-
-def _records(root: Path) -> Iterator[Record | tuple[str, DamageError]]:
     reader = RecordReader()
+    with without_collection():
+        return list(_each_record(root, reader.parse))
+
+
+def load_sets(root: Path) -> list[dict[str, SetRecord]]:
+    """The sets of every record that is well, in order of time."""
+    reader = RecordReader()
+    return [sets for sets in _each_record(root, reader.sets) if isinstance(sets, dict)]
+
+
+def _each_record(root: Path, parse: Callable[[str, bytes], T]) -> Iterator[T | tuple[str, DamageError]]:
     folder = str(root / "commits")
     names = committed_names(root)
     fetched = read_all(record_path(root, name) for name in names) if is_remote(root) else itertools.repeat(None)
@@ -226,7 +246,7 @@ def _records(root: Path) -> Iterator[Record | tuple[str, DamageError]]:
         try:
             if isinstance(data, FileNotFoundError):
                 raise data
-            yield reader.parse(name, read_document(f"{folder}/{name}.json") if data is None else data)
+            yield parse(name, read_document(f"{folder}/{name}.json") if data is None else data)
         except FileNotFoundError:
             continue  # compaction took it away since the listing
         except DamageError as error:
