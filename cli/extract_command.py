@@ -14,6 +14,7 @@ from cli.options import OptionError, fraction, per_name, positive, region, split
 from cli.output import print_line
 from cli.signals import resumable_signals
 from stores.names import printable
+from stores.remote import as_path
 
 if TYPE_CHECKING:
     from extract.estimate import Estimate
@@ -39,7 +40,9 @@ def extract(
             show_default="resnet18,r2plus1d_18 for --level scene",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Store to write: .zarr or .h5.")] = Path("store.zarr"),
+    out: Annotated[
+        Path, typer.Option(help="Store to write: .zarr, .h5 or s3://BUCKET/NAME.zarr.", parser=as_path, metavar="PATH")
+    ] = Path("store.zarr"),
     level: Annotated[str | None, typer.Option(help="frame, clip, map or scene; several as clip,map.")] = None,
     weights: Annotated[
         list[str] | None,
@@ -87,6 +90,13 @@ def extract(
     decoder: Annotated[str, typer.Option(help="pyav, or decord for trusted files.")] = "pyav",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds without a sign of life before a kill.")] = 60.0,
     shard: Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the inputs.")] = None,
+    engine: Annotated[str | None, typer.Option(help="ray: many workers, on this machine or on a cluster.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT or auto: the Ray cluster to join; else one of this machine.")
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers of --engine ray.", show_default="one a GPU, else one for 4 cores")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try earlier failures again.")] = False,
     allow_partial: Annotated[
         bool, typer.Option("--allow-partial", help="Keep videos that decode only in part, marked.")
@@ -109,6 +119,11 @@ def extract(
         missing_audio in {"error", "zeros", "skip"}, f"--missing-audio is error, zeros or skip, not {missing_audio}."
     )
     require(compress in {None, "zstd"}, f"--compress is zstd, not {compress}.")
+    require(engine in {None, "ray"}, f"--engine is ray, or left out for this process alone, not {engine}.")
+    require(engine == "ray" or (ray_address, ray_workers) == (None, None), "--ray-... is for --engine ray: give both.")
+    if engine == "ray":
+        require(not show_pred, "--show-pred shows what this process sees: leave it out with --engine ray.")
+        require(":" not in device, f"--device {device} is one GPU; with --engine ray it is auto, cpu or cuda.")
     sampled = speeds is not None or views is not None
     require(not (sampled and show_pred), "--show-pred shows a stretch of frames: leave it out with --speeds, --views.")
     part, parts = fraction(shard)
@@ -155,7 +170,9 @@ def extract(
     label_file, document = find_labels(videos, labels)
     settings["views"] = parse_views(speeds, views)
     settings["weights"] = parse_weight_choices(weights or [], names)
-    plan = make_plan(ExtractOptions(**settings), report=print_line)
+    options = ExtractOptions(**settings)
+    # With a crew the networks run elsewhere: here they only say what they fill.
+    plan = make_plan(dataclasses.replace(options, device="cpu") if engine == "ray" else options, report=print_line)
     announce(plan, found, label_file)
     limits = Limits(timeout_s=timeout, allow_partial=allow_partial)
     workers = workers or default_workers()
@@ -169,21 +186,30 @@ def extract(
         from extract.pipeline import MissingAudio, extract_videos
         from stores.packing import packed_at_end
 
+        rest: dict[str, Any] = {
+            "workers": workers,
+            "limits": limits,
+            "retry_failed": retry_failed,
+            "missing_audio": MissingAudio(missing_audio),
+            "compress": compress,
+        }
+        attached = {"labels": document} if document else None
         with packed_at_end(out) as store, ExtractionProgress() as progress:
-            summary = extract_videos(
-                found.videos,
-                found.failures,
-                plan,
-                store,
-                observer=progress,
-                workers=workers,
-                limits=limits,
-                retry_failed=retry_failed,
-                missing_audio=MissingAudio(missing_audio),
-                compress=compress,
-                attachments={"labels": document} if document else None,
-                show_pred=3 if show_pred else 0,
-            )
+            if engine == "ray":
+                from cli.engines import on_ray
+
+                summary = on_ray(found, plan, options, store, rest, attached, progress, ray_address, ray_workers)
+            else:
+                summary = extract_videos(
+                    found.videos,
+                    found.failures,
+                    plan,
+                    store,
+                    observer=progress,
+                    attachments=attached,
+                    show_pred=3 if show_pred else 0,
+                    **rest,
+                )
     show_summary(summary, plan, found, out, as_json)
     if summary.failures or summary.changed:
         raise typer.Exit(3)

@@ -11,11 +11,14 @@ import typer
 
 from stores.errors import DamageError
 from stores.names import printable
+from stores.remote import as_path
 
 if TYPE_CHECKING:
     from stores.spec import FeatureSet, FeatureStore
 
-StorePath = Annotated[Path, typer.Argument(help="Feature store (.zarr or .h5).")]
+StorePath = Annotated[
+    Path, typer.Argument(help="Feature store (.zarr or .h5, s3://...).", parser=as_path, metavar="STORE")
+]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON.")]
 
 
@@ -238,8 +241,11 @@ def compact(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Store to read.")],
-    target: Annotated[Path, typer.Argument(help="Store to write, .zarr or .h5; it must not exist.")],
+    source: Annotated[Path, typer.Argument(help="Store to read.", parser=as_path, metavar="SOURCE")],
+    target: Annotated[
+        Path,
+        typer.Argument(help="Store to write, .zarr or .h5; it must not exist.", parser=as_path, metavar="TARGET"),
+    ],
     as_json: Json = False,
 ) -> None:
     """Write a store in the other format: equal rows, times, specs and attachments."""
@@ -250,8 +256,15 @@ def convert(
 
 
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Stores to read; one is fine.")],
-    out: Annotated[Path, typer.Option(help="Zarr store to write; what it holds already is not copied again.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Stores to read; one is fine.", parser=as_path, metavar="SOURCES")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Zarr store to write; what it holds already is not copied again.", parser=as_path, metavar="PATH"
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Copy the videos of several stores into one; their sets must have been made in the same way."""

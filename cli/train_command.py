@@ -15,6 +15,7 @@ import typer
 from cli.options import OptionError, split
 from cli.output import print_line
 from cli.signals import resumable_signals
+from stores.remote import as_path, local_path
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,10 @@ def train_head(
     head: Annotated[str | None, typer.Argument(help="mlad, stld, asf, gated, stan or a baseline: vl heads.")] = None,
     features: Annotated[list[Path] | None, typer.Option(help="Feature store; several are joined by video.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; else runs/HEAD-NNN.", parser=local_path, metavar="PATH"),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
     sets: Annotated[str | None, typer.Option(help="Feature sets to use, as a,b; the first is the time grid.")] = None,
     init: Annotated[
@@ -110,7 +114,9 @@ def train_head(
 def predict(
     stores: Annotated[list[Path], typer.Argument(help="Feature store; several are joined by video.")],
     head: Annotated[Path, typer.Option(help="Run of 'vl train-head'.")],
-    out: Annotated[Path, typer.Option(help="Store of scores to write.")] = Path("predictions.zarr"),
+    out: Annotated[Path, typer.Option(help="Store of scores to write.", parser=as_path, metavar="PATH")] = Path(
+        "predictions.zarr"
+    ),
     keep_windows: Annotated[
         bool, typer.Option("--keep-windows", help="Keep the scores of every window too, for --protocol mlad-slide.")
     ] = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,21 @@ class ExtractOptions:
     streams: tuple[str, ...] = ("rgb",)
     flow: str | None = None  # how flow is computed (extract.flow); none: DIS
     save_flow: Path | None = None  # where flow is written to as pictures; none: nowhere
+
+    def with_absolute_paths(self) -> ExtractOptions:
+        """The same for a process in another folder: values that name files which are there name them absolutely."""
+
+        def absolute(value: str) -> str:
+            name, equals, file = value.rpartition("=")  # raft=PATH
+            return f"{name}{equals}{Path(file).absolute()}" if Path(file).is_file() else value
+
+        return dataclasses.replace(
+            self,
+            weights={name: absolute(value) for name, value in self.weights.items()},
+            pca={name: absolute(value) for name, value in self.pca.items()},
+            flow=None if self.flow is None else absolute(self.flow),
+            save_flow=None if self.save_flow is None else self.save_flow.absolute(),
+        )
 
 
 def pick(values: Mapping[str, T], name: str) -> T | None:

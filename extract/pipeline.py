@@ -123,11 +123,7 @@ def extract_videos(
     summary = Summary()
     with ZarrWriter(out, plan.specs, provenance=plan.provenance, compress=compress) as writer:
         store = ZarrStore(out)
-        for kind, document in (attachments or {}).items():
-            if store.attachment(kind) != document:
-                writer.attach(kind, document)
-        for failure in failures:
-            record(failure, writer, observer, summary)
+        start_store(writer, store, failures, attachments, observer, summary)
         groups = work(inputs, store, plan, retry_failed, missing_audio, summary)
         observer.plan(sum(map(len, groups.values())))
         preview = Preview(show_pred)
@@ -142,6 +138,22 @@ def extract_videos(
                 cancel_flow()
     count(inputs, out, plan, summary)
     return summary
+
+
+def start_store(
+    writer: ZarrWriter,
+    store: ZarrStore,
+    failures: Iterable[Failure],
+    attachments: Mapping[str, Mapping[str, Any]] | None,
+    observer: Observer,
+    summary: Summary,
+) -> None:
+    """Note what is known before the first video: documents, and inputs that could not be listed."""
+    for kind, document in (attachments or {}).items():
+        if store.attachment(kind) != document:
+            writer.attach(kind, document)
+    for failure in failures:
+        record(failure, writer, observer, summary)
 
 
 def count(inputs: Sequence[VideoInput], out: Path, plan: Plan, summary: Summary) -> None:

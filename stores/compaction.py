@@ -9,7 +9,7 @@ rows under the same origins.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from stores.errors import StoreError
 from stores.maintenance import segment_findings
 from stores.names import is_segment_name, printable
 from stores.records import Record, SetRecord, Span, record_path
+from stores.remote import as_path, is_remote
 from stores.segments import SegmentWriter, SetWriter
 from stores.zarr_store import ZarrStore, is_zarr_store
 
@@ -55,7 +56,7 @@ def compact(
         DamageError: rows are not those that were committed; they are not carried on.
         SpecMismatchError: two writers disagreed on what a set is.
     """
-    root = Path(path)
+    root = as_path(path)
     if not is_zarr_store(root):
         raise StoreError(f"{printable(path)} is no Zarr store of vl: only those are compacted.")
     store = ZarrStore(root)
@@ -163,15 +164,17 @@ def _remove_remains(store: ZarrStore, grace_seconds: float) -> Iterator[str]:
     """Remove segments without a record and temporary files that nobody has touched for long enough."""
     for entry in sorted((store.path / "segments").iterdir()):
         named = record_path(store.path, entry.name).exists()
-        if is_segment_name(entry.name) and not named and _untouched([entry, *entry.rglob("*")], grace_seconds):
+        if is_segment_name(entry.name) and not named and _untouched(entry, grace_seconds):
             disk.remove_tree(entry)
             yield f"segments/{entry.name}"
     for folder in ("commits", "failures", "attachments"):
         for entry in sorted((store.path / folder).glob(".*.tmp")):
-            if _untouched([entry], grace_seconds):
+            if _untouched(entry, grace_seconds):
                 disk.remove_file(entry)
                 yield f"{folder}/{entry.name}"
 
 
-def _untouched(paths: Iterable[Path], grace_seconds: float) -> bool:
+def _untouched(entry: Path, grace_seconds: float) -> bool:
+    """Whether a file, or a folder and all in it, is old; an object store knows no folders, only what lies in them."""
+    paths = [*([] if is_remote(entry) else [entry]), *entry.rglob("*")]
     return all(time.time() - path.lstat().st_mtime >= grace_seconds for path in paths)

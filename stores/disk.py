@@ -3,6 +3,9 @@
 The order that makes a commit durable: write the files, fsync them, fsync their directories, write the
 record to a temporary name, fsync it, rename it, fsync its directory. An fsync that failed is never tried again:
 the kernel may have dropped the pages and the second call would lie.
+
+On an object store (`stores.remote`) the order is the same and each step one request: a PUT is atomic, and durable when
+it returns, so nothing is renamed, and there are no directories to make or to sync.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from stores.errors import NoSpaceError, StoreError
 from stores.names import printable
+from stores.remote import REQUESTS, RemoteError, RemoteFile, RemotePath, is_remote
 
 Data = bytes | NDArray[Any]  # arrays contiguous; their bytes count, whatever their dtype
 
@@ -93,8 +97,15 @@ class NewFile:
                 os.close(fd)
 
 
+def new_file(path: Path) -> NewFile | RemoteFile:
+    """A file that did not exist, here or on an object store."""
+    return RemoteFile(path) if isinstance(path, RemotePath) else NewFile(path)
+
+
 def sync_directory(path: Path) -> None:
     """Make the entries of the directory durable."""
+    if is_remote(path):
+        return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -105,24 +116,32 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def sync_tree(path: Path, files: Iterable[NewFile]) -> None:
+def sync_tree(path: Path, files: Iterable[NewFile | RemoteFile]) -> None:
     """Make `files` durable, then the entries of `path` and of every directory below it.
 
     Several at a time: the disk writes its journal once for all that ask meanwhile, which is four times as fast.
     """
+    if is_remote(path):
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            list(pool.map(lambda file: file.sync(), files))
+        return
     directories = [Path(directory) for directory, _, _ in os.walk(path, topdown=False)]
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
-        list(pool.map(NewFile.sync, files))
+        list(pool.map(lambda file: file.sync(), files))
         list(pool.map(sync_directory, directories))
 
 
 def make_directory(path: Path) -> None:
     """A new directory; FileExistsError if there is one. The caller syncs the parent."""
+    if is_remote(path):
+        return
     os.mkdir(path)  # noqa: PTH102 (this module calls os alone, so that faults can be injected there)
 
 
 def ensure_directory(path: Path) -> None:
     """`path` and its parents exist, durably, whoever made them."""
+    if is_remote(path):
+        return
     if not path.parent.is_dir():
         ensure_directory(path.parent)
     with suppress(FileExistsError):
@@ -142,6 +161,9 @@ def write_atomically(path: Path, data: Data) -> None:
         NoSpaceError: the disk or the quota is full.
         StoreError: the file cannot be written.
     """
+    if isinstance(path, RemotePath):
+        path.put(bytes(_bytes(data)))
+        return
     with reporting(path):
         unfinished = temporary(path)
         file = NewFile(unfinished)
@@ -240,7 +262,10 @@ def open_for_update(path: Path) -> Iterator[Update]:
 
 
 def move(path: Path, directory: Path) -> None:
-    """Bring a file or a directory into `directory` under its own name, durably."""
+    """Bring a file or a directory into `directory` under its own name, durably; remotely a copy, then a removal."""
+    if isinstance(path, RemotePath):
+        path.remove(path.copy_below(directory))
+        return
     with reporting(path):
         ensure_directory(directory)
         os.rename(path, directory / path.name)  # noqa: PTH104
@@ -256,6 +281,9 @@ def drop_file(path: Path) -> None:
 
 def remove_file(path: Path) -> None:
     """Take away one name, durably; nothing happens if it is not there."""
+    if isinstance(path, RemotePath):
+        path.remove([path])
+        return
     with reporting(path):
         with suppress(FileNotFoundError):
             os.unlink(path)  # noqa: PTH108
@@ -264,6 +292,10 @@ def remove_file(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Take away what no record names, as far as that is possible; what stays is an orphan."""
+    if isinstance(path, RemotePath):
+        with suppress(RemoteError):
+            path.remove(path.rglob())
+        return
     for directory, folders, names in os.walk(path, topdown=False):
         for name in [*folders, *names]:
             entry = Path(directory, name)

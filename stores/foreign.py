@@ -98,8 +98,6 @@ class ForeignArray:
 
     def read_into(self, start: int, out: NDArray[Any]) -> None:
         """Fill `out` (n, *row) with rows from `start` on."""
-        import zarr
-
         for chunk in self._cells(start, start + len(out)):
             file = self._pool.open(f"{self._path}/{chunk}")
             if self._compressor is None:
@@ -109,7 +107,7 @@ class ForeignArray:
                 require_declared(self._compressor, packed, self._chunk_bytes)
             except ValueError as error:
                 raise DamageError(f"{self._where()}, chunk {chunk}: {error}.") from error
-        array = zarr.open_array(f"{self._pool.root}/{self._path}", mode="r", zarr_format=3)
+        array = self._pool.open_zarr(self._path)
         try:
             out[...] = np.asarray(array[start : start + len(out)])
         except (RuntimeError, ValueError) as error:

@@ -30,6 +30,7 @@ from stores.files import RECORD_LIMIT, ReadFile
 from stores.hdf5_files import open_member, opened_hdf5
 from stores.names import printable
 from stores.records import Record, RecordReader, SetRecord, Span, parse_json, unseal_lines
+from stores.remote import local_path
 from stores.spec import Failure, FeatureStore
 
 INDEX = "index"
@@ -188,7 +189,7 @@ def pack_hdf5(source: FeatureStore, path: Path | str, *, replace: bool = False) 
         NoSpaceError: the disk has less room than the rows need.
         DamageError: rows of `source` are not those that were committed.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix not in SUFFIXES:
         raise StoreError(f"an HDF5 store ends in {' or '.join(SUFFIXES)}, not '{printable(path)}'.")
     if path.exists() and not replace:

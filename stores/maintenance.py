@@ -20,11 +20,12 @@ from stores import disk
 from stores.copying import checked_rows
 from stores.errors import StoreError
 from stores.feature_set import StoredSet
-from stores.files import FilePool
+from stores.files import file_pool
 from stores.hdf5_store import Hdf5Store
 from stores.names import is_segment_name, new_segment_name, printable
 from stores.opening import open_store
 from stores.records import Record, record_path
+from stores.remote import RemotePath, as_path
 from stores.segments import GROUP
 from stores.zarr_store import ZarrStore
 
@@ -93,7 +94,7 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
     if isinstance(store, Hdf5Store):
         return _verify_hdf5(store, full)
     assert isinstance(store, ZarrStore), "there are two formats"
-    report = Report(Path(path), full)
+    report = Report(store.path, full)
     store.failures()  # reading documents notes the bad ones in `damage`
     store.attachments()
     for damage in store.damage:
@@ -149,7 +150,7 @@ def segment_findings(root: Path, record: Record, *, full: bool) -> list[Finding]
     def note(where: str, what: str, kind: Kind = Kind.DAMAGE) -> None:
         found.append(Finding(kind, where, what, record.name))
 
-    pool = FilePool(root)
+    pool = file_pool(root)
     listed = _listed(record)
     if not listed:
         note(f"commits/{record.name}.json", "it lists no files")
@@ -166,16 +167,23 @@ def segment_findings(root: Path, record: Record, *, full: bool) -> list[Finding]
                     note(f"{base}/{key}", "its digest is not that of the commit")
         except StoreError as error:
             note(f"{base}/{key}", str(error))
-    for directory, _, names in os.walk(root / base):
-        inside = Path(directory).relative_to(root / base)
-        for name in names:
-            if (key := str(inside / name)) not in listed:
-                note(f"{base}/{key}", "the commit does not name this file", Kind.STRAY)
+    for key in _files_below(root / base):
+        if key not in listed:
+            note(f"{base}/{key}", "the commit does not name this file", Kind.STRAY)
     if not found:
         store = ZarrStore.of_records(root, [record])
         for name in record.sets:
             found += _row_findings(store[name], f"{base}/{name}", record.name, full)
     return found
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    if isinstance(folder, RemotePath):
+        yield from folder.sizes()
+        return
+    for directory, _, names in os.walk(folder):
+        inside = Path(directory).relative_to(folder)
+        yield from (str(inside / name) for name in names)
 
 
 def _listed(record: Record) -> dict[str, tuple[int, str]]:
@@ -226,7 +234,7 @@ def repair(path: Path | str, *, full: bool = True) -> Repair:
         StoreError: the store cannot be repaired; an HDF5 store is never modified.
     """
     report = verify(path, full=full)
-    root = Path(path)
+    root = as_path(path)
     bad = [finding for finding in report.findings if finding.kind in {Kind.DAMAGE, Kind.CONFLICT}]
     if root.is_file():
         if bad:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stores.errors import StoreError
 from stores.names import printable
+from stores.remote import as_path, is_remote
 from stores.spec import FeatureStore
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -19,12 +20,14 @@ def open_store(path: Path | str) -> FeatureStore:
         StoreError: there is none; the message says what is there instead.
         DamageError: it is one whose bytes are not those that were written.
     """
-    path = Path(path)
+    path = as_path(path)
     name = printable(path)
     if path.is_dir():
         return _open_folder(path, name)
     if not path.exists():
         raise StoreError(f"there is no store {name}. 'vl extract' makes one.")
+    if is_remote(path):
+        raise StoreError(f"{name} is one object, not a store: of those on object stores only NAME.zarr are read.")
     if not path.is_file():
         raise StoreError(f"{name} is not a feature store: it is no regular file.")
     with path.open("rb") as file:

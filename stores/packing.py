@@ -10,6 +10,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.hdf5_store import SUFFIXES, Hdf5Store, pack_hdf5
 from stores.names import printable
+from stores.remote import as_path, local_path
 from stores.transfer import convert
 from stores.zarr_store import ZarrStore
 
@@ -22,11 +23,13 @@ def packed_at_end(out: Path) -> Iterator[Path]:
     whole, and is removed; after an interruption it stays, and the same command goes on there.
 
     Raises:
-        StoreError: a file that is no store is at `out`.
+        StoreError: a file that is no store is at `out`, or an HDF5 file would lie on an object store.
     """
+    out = as_path(out)
     if out.suffix not in SUFFIXES:
         yield out
         return
+    local_path(out)
     parts = out.with_name(f"{out.stem}.parts.zarr")
     partial = out.with_name(f".{parts.name}")  # the parts while not all are there yet, or no longer
     disk.remove_tree(partial)

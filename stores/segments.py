@@ -26,6 +26,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name
 from stores.records import Record, record_path
+from stores.remote import RemoteFile, is_remote
 from stores.spec import FeatureSpec
 
 SHARD_BYTES = 256 << 20
@@ -148,7 +149,7 @@ class ArrayWriter:
         self._key = key
         self._layout = Layout((0, *row_shape), kind, chunk, shard, compress)
         self._streaming = num_rows is None
-        self._file: disk.NewFile | None = None
+        self._file: disk.NewFile | RemoteFile | None = None
         self._shard = 0
         self._chunks: list[tuple[int, int]] = []  # of the shard that is being written, when compressed
         self._waiting: list[NDArray[Any]] = []  # rows that do not fill a chunk yet, when compressed
@@ -193,7 +194,7 @@ class ArrayWriter:
         )
         return self.rows
 
-    def _open(self) -> disk.NewFile:
+    def _open(self) -> disk.NewFile | RemoteFile:
         if self._file is None:
             self._file = self._segment.new_file(f"{self._key}/{self._layout.key(self._shard)}")
             self._shard += 1
@@ -229,7 +230,7 @@ class SegmentWriter:
         self.root = root
         self.name = new_segment_name()
         self.path = root / "segments" / self.name
-        self._files: dict[str, disk.NewFile] = {}
+        self._files: dict[str, disk.NewFile | RemoteFile] = {}
         with disk.reporting(self.path):
             disk.make_directory(self.path)
         self.write_json("zarr.json", GROUP)
@@ -244,9 +245,9 @@ class SegmentWriter:
         with disk.reporting(self.path / key):
             disk.make_directory(self.path / key)
 
-    def new_file(self, key: str) -> disk.NewFile:
+    def new_file(self, key: str) -> disk.NewFile | RemoteFile:
         """A file inside the segment, to be covered by the record."""
-        file = self._files[key] = disk.NewFile(self.path / key)
+        file = self._files[key] = disk.new_file(self.path / key)
         return file
 
     def write_json(self, key: str, document: Mapping[str, Any]) -> None:
@@ -261,15 +262,17 @@ class SegmentWriter:
             NoSpaceError: the disk or the quota is full; the segment is gone.
             StoreError: the disk refuses otherwise; the segment is gone.
         """
+        named = False
         try:
             with disk.reporting(self.path):
                 disk.sync_tree(self.path, self._files.values())
                 disk.sync_directory(self.path.parent)
             files = {key: (file.size, file.sha256) for key, file in self._files.items()}
             complete = dataclasses.replace(record, files_json=json.dumps(files).encode())
+            named = is_remote(self.root)  # a request without an answer may still have been carried out, or will be
             disk.write_atomically(record_path(self.root, self.name), complete.to_bytes())
         except BaseException:
-            if not self._published():
+            if not named and not self._published():
                 self.remove()
             raise
 

@@ -10,6 +10,7 @@ from stores.errors import SpecMismatchError, StoreError
 from stores.hdf5_store import SUFFIXES, pack_hdf5
 from stores.names import printable
 from stores.opening import open_store
+from stores.remote import as_path
 from stores.spec import FeatureStore
 from stores.zarr_store import ZarrWriter
 
@@ -23,7 +24,7 @@ def convert(source: Path | str, target: Path | str) -> None:
         StoreError: the suffix is none of a store, or `target` is there.
         DamageError: rows of `source` are not those that were committed.
     """
-    target = Path(target)
+    target = as_path(target)
     if target.exists():
         raise StoreError(f"{printable(target)} is there already: converting never overwrites. Give another name.")
     if target.suffix in SUFFIXES:
@@ -49,7 +50,7 @@ def merge(
         StoreError: a video has other rows in one source than in another, or documents differ.
         DamageError: rows of a source are not those that were committed.
     """
-    target = Path(target)
+    target = as_path(target)
     stores = [open_store(source) for source in sources]
     held = [open_store(target), *stores] if target.exists() and any(target.iterdir()) else stores
     _require_specs(held)

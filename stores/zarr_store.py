@@ -14,6 +14,7 @@ set, the later segment counts. Reading is here, writing in zarr_writer.py.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 from stores.arrays import ArrayReader
 from stores.errors import DamageError, StoreError
 from stores.feature_set import StoredSet
-from stores.files import FilePool, read_document
+from stores.files import file_pool, read_document
 from stores.names import printable
 from stores.records import Record, load_records, unseal, without_collection
+from stores.remote import as_path, is_remote, read_all
 from stores.spec import Failure
 from stores.zarr_writer import FOLDERS, VideoWriter, ZarrWriter
 
@@ -35,6 +37,8 @@ __all__ = ["VideoWriter", "ZarrStore", "ZarrWriter", "is_zarr_store"]
 
 def is_zarr_store(path: Path) -> bool:
     """Whether the folder has the parts without which it is no store of ours."""
+    if is_remote(path):  # it has no empty folders: what is written first tells
+        return (path / "zarr.json").is_file() or (path / "commits").is_dir()
     return (path / "commits").is_dir() and (path / "segments").is_dir()
 
 
@@ -72,7 +76,7 @@ class ZarrStore:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         if not is_zarr_store(self.path):
             raise StoreError(f"{printable(path)} is not a feature store: it has no commits.")
         for name in FOLDERS:
@@ -90,7 +94,7 @@ class ZarrStore:
         return store
 
     def _index(self, records: Sequence[Record | tuple[str, DamageError]]) -> None:
-        self._pool = FilePool(self.path)
+        self._pool = file_pool(self.path)
         self.damage: list[Damage] = []
         found: dict[str, Record] = {}
         for record in records:
@@ -176,9 +180,13 @@ class ZarrStore:
     def _documents(self, folder: str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
         """The sealed documents of a folder in order of their names; bad ones go to `damage`."""
         found = []
-        for path in sorted((self.path / folder).glob("[!.]*.json")):
+        paths = sorted((self.path / folder).glob("[!.]*.json"))
+        fetched = read_all(paths) if is_remote(self.path) else itertools.repeat(None)
+        for path, data in zip(paths, fetched, strict=False):
             try:
-                found.append(parse(unseal(path.name, read_document(str(path)))))
+                if isinstance(data, FileNotFoundError):
+                    raise data
+                found.append(parse(unseal(path.name, read_document(str(path)) if data is None else data)))
             except (DamageError, KeyError, OSError, TypeError, ValueError) as error:
                 damage = Damage(f"{folder}/{path.name}", str(error))
                 if damage not in self.damage:

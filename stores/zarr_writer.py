@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name, printable, require_kind, require_set_name
-from stores.records import Record, SetRecord, Span, load_records, seal
+from stores.records import Record, SetRecord, Span, load_sets, seal
+from stores.remote import as_path
 from stores.samples import require_order
 from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
@@ -66,8 +67,8 @@ def _may_become_store(path: Path) -> bool:
 def require_specs(path: Path, specs: Mapping[str, FeatureSpec]) -> None:
     """SpecMismatchError, naming the field, if the store has a set of such a name that was made otherwise."""
     seen: set[int] = set()
-    for record in load_records(path):
-        for name, part in record.sets.items() if isinstance(record, Record) else ():
+    for sets in load_sets(path):
+        for name, part in sets.items():
             if name in specs and id(part.spec) not in seen:
                 seen.add(id(part.spec))  # records of one store share their specs
                 part.spec.require_same(
@@ -231,7 +232,7 @@ class ZarrWriter:
         group_seconds: float = 5.0,
         spool_bytes: int = SPOOL_BYTES,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self.spool_bytes = spool_bytes
         self._specs = {require_set_name(name): spec for name, spec in specs.items()}
         self._provenance = dict(provenance or {})

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stores import Failure, FeatureStore, StoreError, VideoEntry, open_store
 from stores.compaction import compact
+from stores.remote import as_path
 from stores.transfer import convert, merge
 from tests.stores.samples import SPECS, Videos, assert_rows, sample_videos, write_sample
 
@@ -58,7 +59,33 @@ def zarr_from_hdf5(folder: Path) -> Path:
     return folder / "t.zarr"
 
 
-MAKERS = (zarr, zarr_compressed, zarr_streamed, zarr_compacted, zarr_merged, hdf5, zarr_from_hdf5)
+def remote(folder: Path) -> Path:
+    """In memory, but through the client that S3 has; a group in one segment, and a video in several shards."""
+    pytest.importorskip("obstore", reason="needs obstore: pip install 'vl[remote]'")
+    place = as_path(f"memory://{folder.name}/s.zarr")
+    write_sample(place, spool_bytes=0)
+    return place
+
+
+def remote_compacted(folder: Path) -> Path:
+    pytest.importorskip("obstore", reason="needs obstore: pip install 'vl[remote]'")
+    place = as_path(f"memory://{folder.name}/s.zarr")
+    write_sample(place, group_videos=1, compress="zstd")
+    compact(place, grace_seconds=0)
+    return place
+
+
+MAKERS = (
+    zarr,
+    zarr_compressed,
+    zarr_streamed,
+    zarr_compacted,
+    zarr_merged,
+    hdf5,
+    zarr_from_hdf5,
+    remote,
+    remote_compacted,
+)
 
 
 @dataclass
