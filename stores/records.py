@@ -22,6 +22,7 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,11 +188,13 @@ def _sets(fields: Mapping[str, Any]) -> dict[str, SetRecord]:
 
 def _video(name: str, rows: Mapping[str, int], fields: Mapping[str, Any]) -> dict[str, Span]:
     spans = {}
-    info, own = dict(fields["info"]), fields.get("own", {})
+    info, own = fields["info"], fields.get("own", {})
+    if not isinstance(info, dict):
+        raise TypeError(f"facts {info!r}")
     for set_name, (start, length, sha256, *origin) in fields["rows"].items():
         if start < 0 or length < 0 or start + length > rows[set_name]:
             raise ValueError(f"rows {start} to {start + length} of {rows[set_name]}")
-        made_by = str(origin[0]) if origin else name
+        made_by = sys.intern(str(origin[0])) if origin else name  # thousands of videos share one
         if origin and not is_segment_name(made_by):
             raise ValueError(f"rows of {made_by}")
         spans[set_name] = Span(int(start), int(length), str(sha256), made_by, own.get(set_name, info))

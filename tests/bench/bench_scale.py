@@ -56,9 +56,14 @@ def write_segment(path: Path, number: int, videos: range) -> None:
     (base / SET).mkdir(parents=True)
     for key in ("", f"{SET}/"):
         write_document(base, f"{key}zarr.json", GROUP, files)
-    for kind, row, dtype in (("features", SPEC.row_shape, SPEC.dtype), ("times", (2,), "float64")):
-        chunk, shard = plan(rows, int(np.prod(row)) * np.dtype(dtype).itemsize)
-        layout = Layout((rows, *row), np.dtype(dtype), chunk, shard)
+    arrays: tuple[tuple[str, int, tuple[int, ...], str], ...] = (
+        ("features", rows, SPEC.row_shape, SPEC.dtype),
+        ("times", rows, (2,), "float64"),
+        ("offsets", len(videos) + 1, (), "int64"),
+    )
+    for kind, length, row, dtype in arrays:
+        chunk, shard = plan(length, int(np.prod(row)) * np.dtype(dtype).itemsize)
+        layout = Layout((length, *row), np.dtype(dtype), chunk, shard)
         (base / SET / kind).mkdir()
         write_document(base, f"{SET}/{kind}/zarr.json", {**layout.to_dict(), "attributes": {}}, files)
         for index in range(layout.num_shards):
