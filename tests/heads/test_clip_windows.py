@@ -44,6 +44,10 @@ class Reader:
         self, parts: Sequence[Part], draw: tuple[int, int] | None = None
     ) -> Generator[dict[str, Clips], None, None]:
         self.asked.append((list(parts), draw))
+        self.given = self._clips(parts)  # kept, so that nobody but its reader ends it
+        return self.given
+
+    def _clips(self, parts: Sequence[Part]) -> Generator[dict[str, Clips], None, None]:
         try:
             for video, start, stop in parts:
                 frames = torch.from_numpy(FRAMES[video][start:stop])
