@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from stores.names import printable
 
 CORES = 4  # of a worker without a GPU, unless the number of workers is given
 OBJECT_BYTES = 80 << 20  # shared memory for results, which are small; Ray takes no less
+CONNECT_S = 10.0
 WAIT_S = 1.0  # signals are looked at in between
 
 
@@ -57,7 +59,10 @@ class RayCrew:
 
         ready: list[Any] = []
         while not ready:
-            ready, _ = ray.wait(list(self._work), num_returns=1, timeout=WAIT_S)
+            try:
+                ready, _ = ray.wait(list(self._work), num_returns=1, timeout=WAIT_S)
+            except SystemError as error:  # a signal came inside Ray, which wraps what our handler raises
+                raise error.__cause__ or error from None
         number = self._work.pop(ready[0])
         try:
             return number, ray.get(ready[0])
@@ -93,6 +98,8 @@ def ray_crew(order: Order, *, address: str | None, size: int | None, say: Callab
         import ray
     except ImportError as error:
         raise BackboneError("--engine ray needs the package ray: pip install 'vl[ray]'.") from error
+    if address is not None:
+        require_answer(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     common: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     cores = len(os.sched_getaffinity(0))
@@ -124,6 +131,19 @@ def ray_crew(order: Order, *, address: str | None, size: int | None, say: Callab
         yield RayCrew(order, size, min(share, CORES) if gpus == 0 else 1, 1 if gpus else 0)
     finally:
         ray.shutdown()
+
+
+def require_answer(address: str) -> None:
+    """BackboneError unless something listens at HOST:PORT, since Ray itself asks for minutes; `auto` is left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdecimal() or "/" in host:
+        raise BackboneError(f"--ray-address is HOST:PORT or auto, not {printable(address)}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise BackboneError(f"nobody answers at --ray-address {printable(address)}: {error}.") from error
 
 
 def announce(address: str | None, say: Callable[[str], None]) -> None:

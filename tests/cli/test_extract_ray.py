@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from extract.crew import Order
+from extract.decode import Limits
+from extract.extract_options import ExtractOptions
+from extract.ray_crew import RayCrew
 from extract.synthetic import generate
 from stores import open_store
+from stores.errors import InterruptedRunError
 from stores.zarr_store import is_zarr_store
 from tests.cli.commands import runner
 
@@ -84,6 +89,20 @@ def test_four_workers_one_killed_midway(tmp_path: Path) -> None:
         assert plain.read(video).features.tobytes() == farmed.read(video).features.tobytes()
 
 
+def test_a_signal_inside_ray_still_ends_a_run_so_that_it_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs ray: pip install 'vl[ray]'")
+
+    def signalled(*arguments: object, **options: object) -> None:
+        raise SystemError("returned a result with an exception set") from InterruptedRunError("stopped by SIGTERM")
+
+    monkeypatch.setattr(ray, "wait", signalled)  # what version 2.60 does, as seen
+    crew = RayCrew(Order(ExtractOptions(("logmel",)), tmp_path / "s.zarr", 1, Limits()), 1, 1.0, 0)
+    with pytest.raises(InterruptedRunError, match="SIGTERM"):
+        crew.wait()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -91,11 +110,17 @@ def test_four_workers_one_killed_midway(tmp_path: Path) -> None:
         (("--ray-workers", "2"), "--engine ray"),
         (("--engine", "ray", "--show-pred"), "leave it out with --engine ray"),
         (("--engine", "ray", "--device", "cuda:1"), "cuda:1 is one GPU"),
+        (("--engine", "ray", "--ray-address", "127.0.0.1:1"), "nobody answers at --ray-address 127.0.0.1:1"),
+        (("--engine", "ray", "--ray-address", "ray://x:1"), "HOST:PORT or auto"),
     ],
 )
 def test_options_that_do_not_go_together(
     words: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if "--ray-address" in words:
+        pytest.importorskip("ray", reason="needs ray: pip install 'vl[ray]'")
+        generate(tmp_path / "videos", clips=1, seconds=1.0, seed=3, size=(32, 32))
+        words = (*words, "--out", str(tmp_path / "s.zarr"))
     code, _, err = runner(capsys)("extract", "--backbone", "logmel", *words, tmp_path)
     assert code == 2
     assert says in err
