@@ -240,12 +240,13 @@ def require_resumable(run: Path, config: RunConfig) -> None:
 def require_begun_with(run: Path, config: RunConfig) -> None:
     """HeadError, naming the setting that differs, unless the run in the folder `run` was begun with this config."""
     begun, wanted = _decisive(read_config(run)), _decisive(config)
+    command = "train-head" if config.finetune is None else "finetune"
     for name in sorted({*begun, *wanted}):
         if begun.get(name) != wanted.get(name):
             raise HeadError(
                 f"{printable(run)} was begun with {name} {printable(begun.get(name))}, not "
                 f"{printable(wanted.get(name))}. "
-                f"'vl train-head --resume {printable(run)}' goes on with its own settings; a new --out starts afresh."
+                f"'vl {command} --resume {printable(run)}' goes on with its own settings; a new --out starts afresh."
             )
 
 
