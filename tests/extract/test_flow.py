@@ -387,7 +387,7 @@ def test_show_pred_looks_at_the_flow_that_is_extracted(small_i3d: None, monkeypa
     edges = np.arange(11) / 24
     assert not list(preview.take("v.mp4", 24.0, frames, np.stack([edges[:-1], edges[1:]], axis=1)))
     ((shown, _),) = preview.finish("v.mp4")
-    assert shown.shown_name == "i3d (flow)"
+    assert shown.shown_name == "i3d (flow) (RANDOM WEIGHTS)"
     expected = whole_flow(OpenCvFlow("dis"), torch.cat([frames, frames[-1:].expand(54, -1, -1, -1)]), 34)[:, 1:33, 1:33]
     assert torch.equal(seen[0][0], expected)
 
