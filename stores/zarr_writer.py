@@ -25,7 +25,7 @@ from stores import disk
 from stores.errors import StoreError
 from stores.names import new_segment_name, printable, require_kind, require_set_name
 from stores.records import Record, SetRecord, Span, load_sets, seal
-from stores.remote import as_path
+from stores.remote import as_path, is_remote
 from stores.samples import require_order
 from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
@@ -61,6 +61,9 @@ def _may_become_store(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
+    # An object store has no empty folders: what another writer makes first is the group, and nothing beside it.
+    if is_remote(path) and names == {"zarr.json"} and (path / "zarr.json").read_bytes() == json.dumps(GROUP).encode():
+        return True
     return "commits" in names or all(name in FOLDERS or name.startswith(".zarr.json.") for name in names)
 
 

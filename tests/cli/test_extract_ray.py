@@ -72,7 +72,7 @@ def test_four_workers_one_killed_midway(tmp_path: Path) -> None:
             assert time.monotonic() < deadline, (tmp_path / "said").read_text()
             if is_zarr_store(store) and any((store / "commits").glob("*.json")):
                 at_work = ray_workers(run.pid)
-                assert len(at_work) <= WORKERS
+                assert len(at_work) <= WORKERS + 1  # one that was killed may still be listed
                 killed = at_work[0]
                 os.kill(killed, signal.SIGKILL)
             time.sleep(0.01)

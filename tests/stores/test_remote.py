@@ -1,6 +1,7 @@
 """Stores on S3, as moto's server speaks it: the same rule of commits, the same damage, the same repair."""
 
 import hashlib
+import json
 import os
 import pickle
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stores import DamageError, Rows, StoreError, VlError, open_store
+from stores import DamageError, Rows, StoreError, VlError, disk, open_store
 from stores.compaction import compact
 from stores.maintenance import Kind, repair, verify
 from stores.remote import RemoteError, RemoteFile, RemotePath, _connect, as_path, local_path
+from stores.segments import GROUP
 from stores.transfer import convert, merge
 from stores.zarr_store import ZarrStore, ZarrWriter
 from tests.fault.writers import OWN, SHARED, rows_by_id, videos_of
@@ -187,6 +189,12 @@ write_for_ever(as_path("{place}"), f"w{{n}}", Path("{tmp_path}") / str(n))
     for video in held:
         assert_rows(held.read(video), rows_by_id(video))
     assert {finding.kind for finding in verify(place, full=True).findings} <= {Kind.ORPHAN}
+
+
+def test_a_group_that_another_writer_has_just_made_is_no_obstacle(place: RemotePath) -> None:
+    disk.write_atomically(place / "zarr.json", json.dumps(GROUP).encode())  # and it has come no further
+    write_sample(place, group_videos=1)
+    assert not verify(place, full=True).findings
 
 
 def test_two_writers_at_once_agree_on_who_wins(place: RemotePath) -> None:
