@@ -88,8 +88,8 @@ def test_names_stay_in_the_folder_and_are_different() -> None:
     assert len({name.casefold() for name in names.values()}) == len(videos)
     assert names["ok/b.mp4"] == "ok/b.mp4"
     for video in HOSTILE:
-        path = Path("/root/folder", names[video])
-        assert path.resolve().parent == Path("/root/folder")
+        path = Path("/somewhere/folder", names[video])
+        assert path.resolve().parent == Path("/somewhere/folder")
         assert names[video].isprintable()
         assert len(names[video]) < 100
     assert names["a/b"] != "a/b", "a file A.npy and a folder a are one name on some systems"
