@@ -53,11 +53,13 @@ def describe_set(part: FeatureSet) -> dict[str, Any]:
     """One set, as JSON types."""
     entries = [part.entry(video) for video in part]
     rows = sum(entry.num_rows for entry in entries)
+    durations = [float(entry.info["duration"]) for entry in entries if entry.info.get("duration")]
     return {
         "videos": len(entries),
         "rows": rows,
         "bytes": rows * (part.spec.row_bytes + 16),  # 16 of the two times
-        "seconds": sum(float(entry.info.get("duration") or 0) for entry in entries),
+        "seconds": sum(durations),  # of the videos whose duration is known
+        "without_duration": len(entries) - len(durations),
         "partial": sum(bool(entry.info.get("partial")) for entry in entries),
         "silent": sum(entry.info.get("missing_audio") == "zeros" for entry in entries)
         if part.spec.stream == "audio"
@@ -75,8 +77,9 @@ def info_text(document: dict[str, Any]) -> str:
         spec = {key: value for key, value in part["spec"].items() if value not in (None, "", [], {}, False)}
         classes = spec.pop("classes", None)
         lines.append(
-            f"{name}: {part['videos']} videos, {part['rows']} rows, {size(part['bytes'])}, "
-            f"{part['seconds'] / 3600:.2f} h"
+            f"{name}: {part['videos']} videos, {part['rows']} rows, {size(part['bytes'])}"
+            + (f", {part['seconds'] / 3600:.2f} h" if part["seconds"] else "")
+            + (f", {part['without_duration']} of unknown duration" if part["without_duration"] else "")
             + (f", {part['partial']} partial" if part["partial"] else "")
             + (f", {part['silent']} without sound: zeros" if part["silent"] else "")
         )

@@ -41,6 +41,8 @@ def test_every_file_is_accounted_for(vl: Said, arrays: Path, tmp_path: Path) -> 
     (arrays / "c.npy").unlink()
     code, out, _ = vl(*words, "--json")
     assert (code, json.loads(out)["there_already"], json.loads(out)["failed"]) == (0, 2, 0)
+    _, out, _ = vl("info", tmp_path / "o.zarr")
+    assert "net.rgb.clip: 2 videos, 12 rows, 384 B, 2 of unknown duration\n" in out  # and not 0.00 h
 
 
 def test_warnings_are_counted_and_in_json(vl: Said, arrays: Path, tmp_path: Path) -> None:
