@@ -172,9 +172,9 @@ def _without_positives(file: LabelFile) -> Iterator[tuple[str, str]]:
 
 
 def _similar(classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Pairs that differ in case, spaces and signs only, or in one letter.
+    """Pairs that differ in case, spaces and signs only, in one letter, or in two that changed places.
 
-    Names one letter apart share what is left of them without some one letter, so no name is compared with all others.
+    Names so far apart share what is left of them without some one letter, so no name is compared with all others.
     """
     plain: dict[str, list[int]] = defaultdict(list)
     shortened: dict[str, list[int]] = defaultdict(list)
@@ -197,9 +197,12 @@ def _similar(classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _one_apart(words: list[str], a: int, b: int) -> bool:
-    """Whether two words are one insertion, deletion or exchange of a letter apart."""
+    """Whether two words are one letter inserted, deleted, replaced, or swapped with its neighbour apart."""
     short, long = sorted((words[a], words[b]), key=len)
     if len(long) - len(short) > 1:
         return False
     start = next((at for at, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
-    return short[start + (len(short) == len(long)) :] == long[start + 1 :]
+    if len(short) < len(long):
+        return short[start:] == long[start + 1 :]
+    swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    return swapped or short[start + 1 :] == long[start + 1 :]
