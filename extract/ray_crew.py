@@ -116,8 +116,11 @@ def ray_crew(order: Order, *, address: str | None, size: int | None, say: Callab
         else:
             ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = printable(str(error).strip().splitlines()[0])
-        raise BackboneError(f"no Ray cluster at {printable(address or 'this machine')}: {reason}") from error
+        reason = printable(str(error).strip().splitlines()[0]).rstrip(".")
+        hint = ""
+        if address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ:  # Ray sends no token unasked
+            hint = " If it asks for a token, set RAY_AUTH_MODE=token (docs/cluster.md)."
+        raise BackboneError(f"no Ray cluster at {printable(address or 'this machine')}: {reason}.{hint}") from error
     for number, handler in handlers.items():  # Ray takes them; ours end a run so that it can be resumed
         signal.signal(number, handler)
     try:

@@ -25,11 +25,14 @@ ROOT = Path(__file__).parents[2]
 WORKERS = 4
 
 
-def fenced() -> list[str]:
-    """Words that begin a command which has a network of its own, the loopback alone; skips if that is refused."""
+def fenced(*more: str) -> list[str]:
+    """Words that begin a command which has a network of its own, the loopback alone; skips if that is refused.
+
+    `more` are options of unshare.
+    """
     if os.geteuid() or not (shutil.which("unshare") and shutil.which("ip")):
         pytest.skip("Ray opens ports: this runs it in a network namespace, which needs root, unshare and ip")
-    words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    words = ["unshare", "--net", *more, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("Ray opens ports: this runs it in a network namespace, which the kernel refuses here")
     return words
@@ -87,6 +90,28 @@ def test_four_workers_one_killed_midway(tmp_path: Path) -> None:
     for video in plain:
         assert plain.entry(video).sha256 == farmed.entry(video).sha256
         assert plain.read(video).features.tobytes() == farmed.read(video).features.tobytes()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_there_is_joined(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs ray: pip install 'vl[ray]'")
+    words = fenced("--pid", "--fork", "--mount-proc", "--kill-child")  # the cluster ends with its first process
+    generate(tmp_path / "videos", clips=4, seconds=1.0, seed=3, size=(64, 64))
+    join = "extract --engine ray --ray-address 127.0.0.1:6399 --ray-workers 1 --backbone logmel videos --out s.zarr"
+    script = (
+        f"{Path(sys.executable).parent}/ray start --head --port 6399 --node-ip-address 127.0.0.1 --num-cpus 1 "
+        f"--include-dashboard=false --disable-usage-stats >/dev/null 2>&1; {sys.executable} -m cli.main {join}"
+    )
+    home = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
+    environment = {**os.environ, **home, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*words, "sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said
+    assert "ray: joined 127.0.0.1:6399" in said
+    assert "4 inputs: 4 done, 0 there already, 0 failed" in said
+    assert len(open_store(tmp_path / "s.zarr")["logmel.audio.frame"]) == 4
 
 
 def test_a_signal_inside_ray_still_ends_a_run_so_that_it_can_be_resumed(
