@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -40,6 +41,15 @@ def randomised(network: Network, seed: int = 3) -> Network:
 def noise(*shape: int) -> Tensor:
     """(*shape, 3) uint8, always the same."""
     return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def batch_norm(state: Mapping[str, Tensor], x: Tensor, name: str, eps: float = 1e-5) -> Tensor:
+    """`x` (B, C, ...) through the batch norm of that name, spelled out in double precision."""
+    mean, var, weight, bias = (
+        state[f"{name}.{part}"].double().view(-1, *[1] * (x.ndim - 2))
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (x - mean) / (var + eps).sqrt() * weight + bias
 
 
 def on_meta(name: str) -> Backbone:

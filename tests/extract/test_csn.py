@@ -1,5 +1,7 @@
 """ip-CSN-152: the same numbers from a functional re-implementation of the paper's bottleneck."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 from extract.csn import Csn152
 from stores.spec import Granularity
-from tests.extract.networks import noise, on_meta, randomised
+from tests.extract.networks import batch_norm, noise, on_meta, randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -26,11 +28,7 @@ def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     152 layers; epsilon 1e-3, that of Caffe2, which VMZ sets for every batch norm.
     """
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-3).sqrt() * weight + bias
+    norm = partial(batch_norm, state, eps=1e-3)
 
     def pointwise(x: Tensor, name: str) -> Tensor:
         return torch.einsum("bcthw,oc->bothw", x, state[name].flatten(1))

@@ -1,5 +1,6 @@
 """R(2+1)D-18: names of the published checkpoint, and the same numbers from a functional re-implementation."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from extract.backbone import BackboneError
 from extract.r2plus1d import R2Plus1d18
 from stores.spec import Granularity
-from tests.extract.networks import randomised
+from tests.extract.networks import batch_norm, noise, randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -21,18 +22,10 @@ def network() -> R2Plus1d18:
     return randomised(R2Plus1d18())
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-
-
 def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """(B, 3, T, H, W) normalised to (B, 512, T / 8, H / 16, W / 16): figure 1e and table 1 of the paper, 18 layers."""
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+    norm = partial(batch_norm, state)
 
     def split(x: Tensor, name: str, stride: int) -> Tensor:
         x = F.pad(x, (1,) * 4)  # zeros around every frame
