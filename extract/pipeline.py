@@ -17,7 +17,7 @@ import numpy as np
 
 from extract.colour import to_rgb
 from extract.decode import Reason
-from extract.extractors import NamedRows, Network, SoundRows, VideoRows
+from extract.extractors import NamedRows, Network, VideoRows
 from extract.flow import cancel_flow
 from extract.flow_rows import FlowRows
 from extract.inputs import VideoInput
@@ -25,6 +25,7 @@ from extract.memory import keep_freed_memory
 from extract.plan import Plan
 from extract.preview import Preview
 from extract.sampled_rows import SampledRows
+from extract.sound_rows import SoundRows
 from extract.views import wanted_frames
 from extract.workers import (
     Audio,

@@ -8,8 +8,9 @@ import torch
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, set_name
 from extract.extract_options import ExtractOptions, pick
-from extract.extractors import Network, Sound
+from extract.extractors import Network
 from extract.flow import FlowStage
+from extract.sound_rows import Sound
 from extract.weights import LoadedWeights
 from extract.whitening import Whitening, stored_form, whitening_settings
 from stores.spec import FeatureSpec, Granularity
