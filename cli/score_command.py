@@ -89,7 +89,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Score predictions under a named protocol; of several also mean and deviation."""
-    from heads.scoring import Question, find_scores, label_options, newest_run, score_store
+    from heads.find_scores import find_scores, newest_run
+    from heads.scoring import Question, label_options, score_store
 
     paths = [find_scores(target, split) for target in targets or [newest_run(RUNS)]]
     if compare is not None and (len(paths) > 1 or per_class is not None):
