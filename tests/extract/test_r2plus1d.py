@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from extract.backbone import BackboneError
 from extract.r2plus1d import R2Plus1d18
 from stores.spec import Granularity
-from tests.extract.networks import batch_norm, noise, randomised
+from tests.extract.networks import assert_gives_rows_of, batch_norm, noise, randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -63,15 +63,7 @@ def test_parameters_are_as_many_as_published() -> None:
 
 @pytest.mark.parametrize("size", [(12, 32, 32), (9, 21, 40)])
 def test_numbers_are_those_of_the_reference(network: R2Plus1d18, size: tuple[int, int, int]) -> None:
-    frames = noise(1, *size)
-    mean, std = torch.tensor([[0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]], dtype=torch.double)
-    x = ((frames.double() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
-    expected = reference(network.state_dict(), x)
-    rows = network(frames, BOTH)
-    torch.testing.assert_close(rows[MAP].permute(0, 4, 1, 2, 3), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(rows[CLIP][:, 0], expected.mean((2, 3, 4)), rtol=1e-10, atol=1e-10)
-    logits = expected.mean((2, 3, 4)) @ network.fc.weight.T + network.fc.bias
-    torch.testing.assert_close(network.classify(frames), logits, rtol=1e-10, atol=1e-10)
+    assert_gives_rows_of(network, reference, noise(1, *size), tolerance=1e-10)
 
 
 def test_rows_have_the_declared_shapes(network: R2Plus1d18) -> None:
