@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.extract_output import announce, show_estimate, show_summary
 from cli.options import OptionError, fraction, per_name, positive, region, split
 from cli.output import print_line
 from cli.signals import resumable_signals
-from stores.names import printable
 from stores.remote import as_path
 
 if TYPE_CHECKING:
-    from extract.estimate import Estimate
-    from extract.inputs import Inputs
-    from extract.pipeline import Summary
-    from extract.plan import Plan
+    from extract.scenes import SceneCutting
+    from stores.spec import Granularity
 
 SCENE_BACKBONES = ("resnet18", "r2plus1d_18")
 LABEL_FILES = ("labels.csv", "labels.json")
@@ -119,11 +115,7 @@ def extract(
         missing_audio in {"error", "zeros", "skip"}, f"--missing-audio is error, zeros or skip, not {missing_audio}."
     )
     require(compress in {None, "zstd"}, f"--compress is zstd, not {compress}.")
-    require(engine in {None, "ray"}, f"--engine is ray, or left out for this process alone, not {engine}.")
-    require(engine == "ray" or (ray_address, ray_workers) == (None, None), "--ray-... is for --engine ray: give both.")
-    if engine == "ray":
-        require(not show_pred, "--show-pred shows what this process sees: leave it out with --engine ray.")
-        require(":" not in device, f"--device {device} is one GPU; with --engine ray it is auto, cpu or cuda.")
+    check_engine(engine, ray=(ray_address, ray_workers), show_pred=show_pred, device=device)
     sampled = speeds is not None or views is not None
     require(not (sampled and show_pred), "--show-pred shows a stretch of frames: leave it out with --speeds, --views.")
     part, parts = fraction(shard)
@@ -150,19 +142,12 @@ def extract(
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
     from extract.plan import make_plan
-    from extract.scenes import SceneCutting
     from extract.view_options import parse_views
     from extract.weights import parse_weight_choices
     from extract.workers import Limits, default_workers
-    from stores.spec import Granularity
 
-    known = [str(known) for known in Granularity if known is not Granularity.SCORE]
-    if unknown := [word for word in split(level or "") if word not in known]:
-        raise OptionError(f"--level has {', '.join(unknown)}; the levels are {', '.join(known)}.")
-    settings["levels"] = tuple(Granularity(word) for word in split(level or ""))
-    cutting = {"detector": scene_detector, "min_scene": min_scene, "max_scene": max_scene}
-    if given := {name: value for name, value in cutting.items() if value is not None}:
-        settings["scenes"] = SceneCutting(**given)  # type: ignore[arg-type]
+    settings["levels"] = levels_of(level)
+    settings["scenes"] = cutting_of(detector=scene_detector, min_scene=min_scene, max_scene=max_scene)
     found = enumerate_videos(videos)
     require(bool(found.videos or found.failures), f"no videos in {', '.join(map(str, videos))}.")
     if parts > 1:
@@ -221,6 +206,34 @@ def require(holds: bool, otherwise: str) -> None:
         raise OptionError(otherwise)
 
 
+def check_engine(engine: str | None, ray: tuple[str | None, int | None], show_pred: bool, device: str) -> None:
+    """Raise OptionError where the engine is none, or does not go with the other options."""
+    require(engine in {None, "ray"}, f"--engine is ray, or left out for this process alone, not {engine}.")
+    require(engine == "ray" or ray == (None, None), "--ray-... is for --engine ray: give both.")
+    if engine == "ray":
+        require(not show_pred, "--show-pred shows what this process sees: leave it out with --engine ray.")
+        require(":" not in device, f"--device {device} is one GPU; with --engine ray it is auto, cpu or cuda.")
+
+
+def levels_of(text: str | None) -> tuple[Granularity, ...]:
+    """`clip,map` as levels; none if the option is not given."""
+    from stores.spec import Granularity
+
+    known = [str(known) for known in Granularity if known is not Granularity.SCORE]
+    words = split(text or "")
+    if unknown := [word for word in words if word not in known]:
+        raise OptionError(f"--level has {', '.join(unknown)}; the levels are {', '.join(known)}.")
+    return tuple(Granularity(word) for word in words)
+
+
+def cutting_of(**options: str | float | None) -> SceneCutting | None:
+    """How scenes are cut, if any of the options about it is given."""
+    from extract.scenes import SceneCutting
+
+    given = {name: value for name, value in options.items() if value is not None}
+    return SceneCutting(**given) if given else None  # type: ignore[arg-type]
+
+
 def default_backbones(level: str | None) -> tuple[str, ...]:
     """STAN's two where scenes alone are asked for."""
     require(split(level or "") == ("scene",), "name at least one --backbone; 'vl extract --help' lists them.")
@@ -237,93 +250,3 @@ def find_labels(videos: list[Path], given: Path | None) -> tuple[Path | None, di
     from stores.label_files import read_labels
 
     return file, read_labels(file).to_dict()
-
-
-def announce(plan: Plan, found: Inputs, label_file: Path | None) -> None:
-    """Say what will be made, and shout where the weights are random."""
-    for name, spec in sorted(plan.specs.items()):
-        rate = f"{spec.fps:g} a second" if spec.fps else "the video's own rate"
-        seen = f"{rate}, stride {spec.stride or 1}"
-        if spec.view:
-            seen = f"{rate}, {spec.view} clips x crops of {spec.window} frames at speed {spec.speed}"
-        elif spec.granularity == "scene":
-            seen = f"one a scene ({spec.settings['detector']})"
-        moved = f", flow by {spec.settings['flow']}" if "flow" in spec.settings else ""
-        print_line(f"{name}: rows {spec.row_shape} {spec.dtype}, {seen}, {spec.weights}{moved}")
-        if spec.random_weights:
-            print_line(f"RANDOM WEIGHTS in {name}: its features mean nothing.", colour="red")
-    if label_file is not None:
-        print_line(f"labels: {label_file} is attached to the store")
-    if found.ignored:
-        print_line(f"left out: {len(found.ignored)} files that are no videos by their names")
-
-
-def show_estimate(cost: Estimate, found: Inputs, as_json: bool) -> None:
-    """The dry run's result."""
-    failures = [*found.failures, *cost.failures]
-    if as_json:
-        document = {
-            "videos": cost.videos,
-            "video_seconds": cost.video_seconds,
-            "bytes": cost.bytes,
-            "seconds": cost.seconds,
-            "failures": [vars(failure) for failure in failures],
-        }
-        typer.echo(json.dumps(document, indent=2))
-        return
-    typer.echo(f"{cost.videos} videos, {cost.video_seconds / 3600:.2f} hours")
-    for name, size in cost.bytes.items():
-        typer.echo(f"  {name}: about {size / 1e6:.1f} MB")
-    if cost.seconds is not None:
-        typer.echo(f"about {cost.seconds / 60:.1f} minutes (from {cost.tried_seconds:.0f} s of one video)")
-    for failure in failures:
-        print_line(f"cannot be read: {failure.video} [{failure.reason}] {failure.detail}")
-    typer.echo("dry run: nothing was written")
-
-
-def show_summary(summary: Summary, plan: Plan, found: Inputs, out: Path, as_json: bool) -> None:
-    """Every input, accounted for."""
-    if as_json:
-        document = {
-            "store": str(out),
-            "done": summary.done,
-            "there_already": summary.there,
-            "partly": summary.partly,
-            "failed": summary.failed,
-            "failures": [vars(failure) for failure in summary.failures],
-            "skipped": [vars(failure) for failure in summary.skipped],
-            "silent": summary.silent,
-            "changed": summary.changed,
-            "ignored": [str(path) for path in found.ignored],
-            "rows": dict(summary.rows),
-            "video_seconds": summary.video_seconds,
-            "frames_decoded": summary.frames_decoded,
-            "bf16_cosine": plan.agreements,
-            "random_weights": sorted(name for name, spec in plan.specs.items() if spec.random_weights),
-        }
-        typer.echo(json.dumps(document, indent=2))
-        return
-    inputs = summary.done + summary.there + summary.partly + summary.failed
-    partly = f"{summary.partly} in part, " if summary.partly else ""
-    typer.echo(
-        f"{inputs} inputs: {summary.done} done, {summary.there} there already, {partly}{summary.failed} failed; "
-        f"{summary.video_seconds / 60:.1f} minutes of video -> {printable(str(out))}"
-    )
-    for name, rows in sorted(summary.rows.items()):
-        typer.echo(f"  {name}: {rows} rows")
-    for name, cosine in plan.agreements.items():
-        typer.echo(f"  bf16 against fp32 on the first batch of {name}: cosine {cosine:.5f} at least")
-    for reason, count in sorted(Counter(str(f.reason) for f in summary.failures).items()):
-        typer.echo(f"  failed [{reason}]: {count}")
-    for failure in summary.failures:
-        what = f" ({failure.set_name})" if failure.set_name else ""
-        typer.echo(f"    {printable(f'{failure.video}{what}: [{failure.reason}] {failure.detail}')}")
-    if summary.silent:
-        typer.echo(f"  no sound: {summary.silent} videos have rows of zeros in the audio sets, marked in the store")
-    if summary.skipped:
-        videos = sorted({failure.video for failure in summary.skipped})
-        typer.echo(f"  no sound: {len(videos)} videos are left out of the audio sets: {printable(', '.join(videos))}")
-    for video in summary.changed:
-        typer.echo(f"  changed since it was extracted, its rows are of the old file: {printable(video)}")
-    if summary.failures:
-        typer.echo("  'vl extract ... --retry-failed' tries them again.")

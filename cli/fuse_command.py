@@ -29,8 +29,8 @@ def fuse(
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
     """Fuse predictions late: write the mean of their probabilities."""
+    from heads.find_scores import find_scores
     from heads.fusion import fuse_stores
-    from heads.scoring import find_scores
 
     paths = [find_scores(target, of_split) for target in targets]
     videos = fuse_stores(paths, out, numbers(weight))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import OptionError, whole_numbers
+from cli.score_output import class_table, comparison_text, report_text, spread_text
 from stores.names import printable
 
 if TYPE_CHECKING:
-    from heads.comparison import Comparison
-    from heads.metrics_bootstrap import Interval
     from heads.report import Report
 
 RUNS = Path("runs")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 def register(app: typer.Typer) -> None:
@@ -91,7 +89,8 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Score predictions under a named protocol; of several also mean and deviation."""
-    from heads.scoring import Question, find_scores, label_options, newest_run, score_store
+    from heads.find_scores import find_scores, newest_run
+    from heads.scoring import Question, label_options, score_store
 
     paths = [find_scores(target, split) for target in targets or [newest_run(RUNS)]]
     if compare is not None and (len(paths) > 1 or per_class is not None):
@@ -138,13 +137,13 @@ def score(
 
         disk.write_atomically(per_class, class_table(reports[0]).encode())
     if len(reports) == 1:
-        typer.echo(json.dumps(reports[0].to_dict(), indent=2) if as_json else text(reports[0]))
+        typer.echo(json.dumps(reports[0].to_dict(), indent=2) if as_json else report_text(reports[0]))
         return
     spread = spread_of(reports)
     if as_json:
         typer.echo(json.dumps({"reports": [report.to_dict() for report in reports], "spread": spread}, indent=2))
     else:
-        typer.echo("\n\n".join([*map(text, reports), spread_text(reports, spread)]))
+        typer.echo("\n\n".join([*map(report_text, reports), spread_text(reports, spread)]))
 
 
 def require_numbers(fps: float | None, threshold: float | None, segments_from_rows: float | None) -> None:
@@ -191,79 +190,3 @@ def spread_of(reports: Sequence[Report]) -> dict[str, dict[str, float]]:
         for name in reports[0].values
         if len(values := [float(report.values[name]) for report in reports if name in report.values]) == len(reports)
     }
-
-
-def spread_text(reports: Sequence[Report], spread: Mapping[str, Mapping[str, float]]) -> str:
-    """The last lines of several reports."""
-    lines = [f"{len(reports)} together, {reports[0].protocol}, mean \N{PLUS-MINUS SIGN} sd"]
-    for name, value in spread.items():
-        lines.append(f"{name:10} {value['mean']:.4f} \N{PLUS-MINUS SIGN} {value['sd']:.4f}")
-    return "\n".join(lines)
-
-
-def text(report: Report) -> str:
-    """The report for people, the number last but one."""
-    counts = report.positives
-    present = [name for name, positives in zip(report.classes, counts, strict=True) if positives]
-    absent = [printable(name) for name, positives in zip(report.classes, counts, strict=True) if not positives]
-    lines = [printable(report.path) if report.kind == "store of scores" else f"{printable(report.path)}, {report.kind}"]
-    if report.random_weights:
-        loud = "RANDOM WEIGHTS: the features come from a network that was never trained"
-        lines.append(typer.style(loud, fg="red", bold=True))  # echo drops the colour when it is piped
-    lines.append(f"{report.protocol}: {report.text}; {len(present)} of {len(report.classes)} classes have positives")
-    lines.append(f"labels {report.taken}")
-    expected = report.scored + len(report.missing)
-    extra = f"; {report.extra} more videos have scores and are not in this split" if report.extra else ""
-    what = "segments" if report.protocol == "detection" else "rows"
-    covered = f"{report.scored} of {expected} videos scored, {report.rows} {what}{extra}"
-    lines.append(f"{printable(report.split)}: {covered}")
-    for said, videos in (("have no scores", report.missing), ("are not in the labels", report.unknown)):
-        if videos:
-            shown = ", ".join(f"'{printable(video)}'" for video in videos[:5])
-            lines.append(f"{len(videos)} videos {said}: {shown}{' ...' if len(videos) > 5 else ''}")
-    lines += [printable(note) for note in report.notes]
-    if absent:
-        shown = ", ".join(absent[:8]) + (" ..." if len(absent) > 8 else "")
-        lines.append(f"classes without positives, in no mean: {shown}")
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    width = max(10, *map(len, report.values))
-    for place, (name, value) in enumerate(report.values.items()):
-        sure = f" {interval_text(report.interval)}" if report.interval and not place else ""
-        lines.append(f"{name:{width}} {value if isinstance(value, int) else format(value, '.4f')}{sure}")
-    if report.chance is not None:
-        lines.append(f"{'chance':{width}} {report.chance:.4f}  (mean share of positives: what constant scores give)")
-    return "\n".join(lines)
-
-
-def interval_text(interval: Interval) -> str:
-    """Its ends, and what they stand on."""
-    lost = f" ({interval.undefined} without a positive left out)" if interval.undefined else ""
-    ends = f"[{interval.low:.4f}, {interval.high:.4f}]"
-    return f"{ends} 95 % over {interval.resamples} resamples of {interval.videos} videos{lost}"
-
-
-def comparison_text(found: Comparison) -> str:
-    """Both reports, and the difference of their scores."""
-    name = next(iter(found.reports[0].values))
-    lines = [
-        f"difference of {name}, the first less the second, paired bootstrap",
-        f"{name:10} {found.difference:+.4f} {interval_text(found.interval)}",
-        f"{'p':10} {found.p_value:.4f}  (two-sided)",
-    ]
-    return "\n\n".join([*map(text, found.reports), "\n".join(lines)])
-
-
-def class_table(report: Report) -> str:
-    """A csv that spreadsheets read as text and numbers, whatever the classes are called."""
-    import csv
-    import io
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    columns = {"ap": report.average_precision, **report.columns}
-    writer.writerow(["class", "positives", *columns])
-    for place, (name, positives) in enumerate(zip(report.classes, report.positives, strict=True)):
-        safe = f"'{name}" if name.startswith(FORMULA) else name
-        values = [of_class[place] for of_class in columns.values()]
-        writer.writerow([safe, positives, *("" if value is None else repr(value) for value in values)])
-    return out.getvalue()

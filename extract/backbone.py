@@ -77,6 +77,14 @@ class ClipFormat:
     multiple: int = 1  # a clip has a multiple of so many frames
     fixed: bool = False  # the network takes clips of `window` frames alone
 
+    def spec_fields(self) -> dict[str, Any]:
+        """The fields of a spec that say how frames become what the network sees."""
+        return {
+            "resize": f"short side {self.resize}, bilinear, antialiased",
+            "crop": f"centre {self.crop}",
+            "normalise": f"mean {self.mean}, sd {self.std}",
+        }
+
     def check_window(self, name: str, window: int) -> None:
         """Raise BackboneError where the network, called `name`, takes no clips of `window` frames."""
         if self.fixed and window != self.window:

@@ -14,19 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from extract.accounts import MissingAudio, Observer, Summary, count, record, work
 from extract.decode import Limits, Reason
 from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput
-from extract.pipeline import (
-    MissingAudio,
-    Observer,
-    Summary,
-    count,
-    extract_videos,
-    record,
-    start_store,
-    work,
-)
+from extract.pipeline import extract_videos, start_store
 from extract.plan import Plan, make_plan
 from stores.spec import Failure
 from stores.zarr_store import ZarrStore, ZarrWriter

@@ -20,12 +20,14 @@ Shape letters: B clips, C channels, T frames, H height, W width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extract.backbone import ClipFormat
-from extract.clip_backbone import ClipBackbone
-from extract.hub import MEAN, STD, HubResNet
+from extract.hub import CLIP_32X2, HubResNet
+from extract.video_resnet import MEAN, STD, VideoResNet
 from stores.spec import Granularity
 
 EPS = 1e-3  # of every batch norm of csn_152
@@ -36,21 +38,10 @@ class CsnR101(HubResNet):
 
     name = "csn_r101"
     builder = "csn_r101"
-    clip = ClipFormat(
-        fps=15,
-        window=32,
-        stride=32,
-        resize=256,
-        crop=256,
-        mean=MEAN,
-        std=STD,
-        output_stride=8,
-        receptive_field=243,
-    )
-    row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (8, 8, 2048)}  # noqa: RUF012
+    clip = replace(CLIP_32X2, output_stride=8, receptive_field=243)
 
 
-class Csn152(ClipBackbone):
+class Csn152(VideoResNet):
     """(B, 32, 224, 224, 3) uint8 frames to 2048 features a clip, or a cell of a 7 x 7 grid for every 8 frames."""
 
     name = "csn_152"
@@ -60,15 +51,12 @@ class Csn152(ClipBackbone):
         stride=32,
         resize=256,
         crop=224,
-        mean=(0.43216, 0.394666, 0.37645),
-        std=(0.22803, 0.22145, 0.216989),
+        mean=MEAN,
+        std=STD,
         output_stride=8,
         receptive_field=363,
     )
     row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (7, 7, 2048)}  # noqa: RUF012
-    default_weights = "kinetics400"
-    class_list = "kinetics400"
-    last_stage = "layer4"
 
     def __init__(self, stream: str = "rgb") -> None:
         super().__init__(stream)
@@ -84,16 +72,6 @@ class Csn152(ClipBackbone):
         self.layer4 = stage(1024, 512, blocks=3, stride=2)
         self.fc = nn.Linear(2048, 400)
         self.freeze()
-
-    def trunk(self, x: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised to (B, 2048, ceil(T / 8), ceil(H / 32), ceil(W / 32))."""
-        for layer in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-        return x
-
-    def classifier(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.fc(features)
-        return logits
 
 
 class Bottleneck(nn.Module):

@@ -23,8 +23,9 @@ import numpy as np
 from decord import DECORDError, DECORDLimitReachedError
 from numpy.typing import NDArray
 
+from extract.containers import DECLARES_LENGTH, is_hidden, open_container, time_zero, video_stream
 from extract.decode import DecodeError, DecodePlan, Limits, Picture, Reason, Sound, SoundLost, Summary, missing_end
-from extract.decode_pyav import DECLARES_LENGTH, PyAvDecoder, is_hidden, open_container, time_zero, video_stream
+from extract.decode_pyav import PyAvDecoder
 from extract.fragments import cut_fragments
 
 USE_PYAV = "extract it with --decoder pyav"

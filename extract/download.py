@@ -41,8 +41,8 @@ class PublishedFile:
 
     filename: str
     url: str
-    sha256: str | None
-    size: int | None  # bytes
+    sha256: str | None = None
+    size: int | None = None  # bytes
 
 
 def cache_folder() -> Path:

@@ -1,9 +1,9 @@
-"""One loaded network, and the rows it gives of a video whose frames or samples arrive piece by piece.
+"""One loaded network, and the rows it gives of a video whose frames arrive piece by piece.
 
 Batches never mix videos: the rows of a video are the same bits whatever was extracted beside it, before it or
 after an interruption.
 
-Shape letters: T frames, H height, W width, B tiles, S samples.
+Shape letters: T frames, H height, W width, B tiles.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from extract.backbone import AudioBackbone, Backbone, BackboneError
+from extract.backbone import Backbone, BackboneError
 from extract.flow import FlowStage
 from extract.tiling import Tile, Tiler, Windower
 from extract.transform import resize_and_crop
@@ -29,7 +29,6 @@ from extract.views import Clips, Views
 from extract.whitening import Whitening, quantise
 from stores.spec import FeatureSpec, Granularity, Rows
 
-AUDIO_BLOCK_ROWS = 256
 LEAST_COSINE = 0.99  # between a row in bf16 and in fp32
 PENDING_BATCHES = 2  # on an accelerator: so many batches may be under way while the next one is prepared
 
@@ -310,71 +309,3 @@ def cell_times(first: NDArray[np.int64], length: int, fps: float, end: float = n
     times: NDArray[np.float64] = np.stack([first, first + length], axis=1) / fps
     np.minimum(times[:, 1], end, out=times[:, 1])
     return times
-
-
-@dataclass(frozen=True)
-class Sound:
-    """An audio backbone with the settings of one extraction."""
-
-    backbone: AudioBackbone
-    set_name: str
-    spec: FeatureSpec
-    rate: float  # rows a second
-    device: torch.device
-    whitening: Whitening | None = None  # where rows are stored as uint8
-
-    def start(self) -> SoundRows:
-        """What takes the samples of one video."""
-        return SoundRows(self)
-
-    def zeros(self, seconds: float) -> Rows:
-        """Rows of zeros over a video of that length, at least one."""
-        count = max(1, int(np.ceil(seconds * self.rate - 1e-6)))
-        features = np.zeros((count, *self.spec.row_shape), self.spec.dtype)
-        return Rows(features, cell_times(np.arange(count), 1, self.rate))
-
-
-class SoundRows:
-    """Rows of the sound of one video, block by block; holds no more than one block of samples."""
-
-    def __init__(self, sound: Sound) -> None:
-        self.sound = sound
-        self.first = 0  # number of the first sample that is held
-        self.held = np.zeros(0, np.float32)
-        self.row = 0  # the next one
-
-    def push(self, samples: NDArray[np.float32]) -> NamedRows:
-        """(S,) the next samples at the backbone's sample rate."""
-        self.held = np.concatenate([self.held, samples])
-        backbone, rate = self.sound.backbone, self.sound.rate
-        end = self.first + len(self.held)
-        while backbone.span(self.row, self.row + AUDIO_BLOCK_ROWS, rate)[1] <= end:
-            yield from self._run(self.row + AUDIO_BLOCK_ROWS)
-
-    def finish(self) -> NamedRows:
-        """The rows up to the end of the sound; the last one may reach beyond it."""
-        rows = self.sound.backbone.num_rows(self.first + len(self.held), self.sound.rate)
-        while self.row < rows:
-            yield from self._run(min(rows, self.row + AUDIO_BLOCK_ROWS))
-
-    def _run(self, stop: int) -> NamedRows:
-        backbone, rate = self.sound.backbone, self.sound.rate
-        start_sample, stop_sample = backbone.span(self.row, stop, rate)
-        wave = np.zeros(stop_sample - start_sample, np.float32)
-        inside = slice(max(start_sample, self.first), min(stop_sample, self.first + len(self.held)))
-        wave[inside.start - start_sample : inside.stop - start_sample] = self.held[
-            inside.start - self.first : inside.stop - self.first
-        ]
-        with torch.inference_mode():
-            rows = backbone(torch.from_numpy(wave).to(self.sound.device), self.row, stop, rate)
-        name = self.sound.set_name
-        times = cell_times(np.arange(self.row, stop), 1, rate)
-        if backbone.row_seconds is not None:
-            end = (self.first + len(self.held)) / backbone.sample_rate  # of the sound, where it is a row's
-            times[:, 1] = np.minimum(times[:, 0] + backbone.row_seconds, end)
-        stored = as_stored(rows, self.sound.spec, self.sound.whitening).cpu().numpy()
-        self.row = stop
-        keep = max(0, backbone.span(stop, stop + 1, rate)[0] - self.first)
-        self.held = self.held[keep:]
-        self.first += keep
-        yield name, Rows(finite(stored, name, self.sound.spec), times)

@@ -13,15 +13,23 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from extract.backbone import ClipFormat
 from extract.clip_backbone import ClipBackbone
+from stores.spec import Granularity
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)  # of every network of the hub, on pixels in [0, 1]
+
+# Clips of 8 frames, every 8th of a video of 30 a second, and so on; short side and crop are those of the zoo's tests.
+CLIP_8X8 = ClipFormat(fps=3.75, window=8, stride=8, resize=256, crop=256, mean=MEAN, std=STD)
+CLIP_16X4 = replace(CLIP_8X8, fps=7.5, window=16, stride=16)
+CLIP_32X2 = replace(CLIP_8X8, fps=15, window=32, stride=32)
 
 
 class HubBackbone(ClipBackbone):
@@ -60,6 +68,7 @@ class HubBackbone(ClipBackbone):
 class HubResNet(HubBackbone):
     """A residual network of the hub: its head averages windows of 7 x 7 cells, which at a crop of 256 overlap."""
 
+    row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (8, 8, 2048)}  # noqa: RUF012
     last_stage = "blocks.4"
 
     def features(self, x: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extract.backbone import ClipFormat
-from extract.hub import MEAN, STD, HubBackbone
+from extract.hub import CLIP_16X4, HubBackbone
 from stores.spec import Granularity
 
 
@@ -28,18 +27,7 @@ class MvitB16x4(HubBackbone):
 
     name = "mvit_b_16x4"
     builder = "mvit_base_16x4"
-    clip = ClipFormat(
-        fps=7.5,
-        window=16,
-        stride=16,
-        resize=256,
-        crop=224,
-        mean=MEAN,
-        std=STD,
-        output_stride=2,
-        receptive_field=16,
-        fixed=True,
-    )
+    clip = replace(CLIP_16X4, crop=224, output_stride=2, receptive_field=16, fixed=True)
     row_shapes = {Granularity.CLIP: (768,), Granularity.MAP: (7, 7, 768)}  # noqa: RUF012
 
     patch_embed: Any

@@ -15,34 +15,22 @@ Shape letters: B clips, C channels, T frames, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extract.backbone import ClipFormat
 from extract.clip_backbone import ClipBackbone
-from extract.hub import MEAN, STD, pool_windows, pytorchvideo
-from stores.spec import Granularity
+from extract.hub import CLIP_8X8, HubResNet, pool_windows, pytorchvideo
 
 
 class NonlocalR50(ClipBackbone):
     """(B, 8, 256, 256, 3) uint8 frames to 2048 features a clip, or a cell of an 8 x 8 grid for every 2 frames."""
 
     name = "nonlocal_r50"
-    clip = ClipFormat(
-        fps=3.75,
-        window=8,
-        stride=8,
-        resize=256,
-        crop=256,
-        mean=MEAN,
-        std=STD,
-        output_stride=2,
-        receptive_field=8,  # the whole clip
-        multiple=2,
-    )
-    row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (8, 8, 2048)}  # noqa: RUF012
+    clip = replace(CLIP_8X8, output_stride=2, receptive_field=8, multiple=2)  # all attend to the whole clip
+    row_shapes = HubResNet.row_shapes
     default_weights = "kinetics400"
     class_list = "kinetics400"
     last_stage = "s5"

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from av.error import FFmpegError
 
-from extract.decode_pyav import FrameClock, is_hidden, open_container, time_zero, video_stream
+from extract.containers import is_hidden, open_container, time_zero, video_stream
+from extract.frame_clock import FrameClock
 
 
 class _Shown(NamedTuple):

@@ -27,10 +27,11 @@ from extract.extract_options import (
     pick,
     sees_clips,
 )
-from extract.extractors import Network, Sound
+from extract.extractors import Network
 from extract.plan_networks import plan_network, plan_sampled, plan_sound
 from extract.scene_rows import Scenes, scene_level, scene_network
 from extract.scenes import detector_class
+from extract.sound_rows import Sound
 from extract.streams import choose_streams, flow_stage
 from extract.views import Clips
 from extract.weights import LoadedWeights, build_backbone

@@ -8,8 +8,9 @@ import torch
 
 from extract.backbone import AudioBackbone, Backbone, BackboneError, ClipFormat, set_name
 from extract.extract_options import ExtractOptions, pick
-from extract.extractors import Network, Sound
+from extract.extractors import Network
 from extract.flow import FlowStage
+from extract.sound_rows import Sound
 from extract.weights import LoadedWeights
 from extract.whitening import Whitening, stored_form, whitening_settings
 from stores.spec import FeatureSpec, Granularity
@@ -44,9 +45,7 @@ def plan_network(
             window=None if convolutional or window == 1 else window,
             dense=dense,
             receptive_field=clip.receptive_field if convolutional else None,
-            resize=f"short side {clip.resize}, bilinear, antialiased",
-            crop=f"centre {clip.crop}",
-            normalise=f"mean {clip.mean}, sd {clip.std}",
+            **clip.spec_fields(),
             roi=options.roi,
             settings={
                 **backbone.settings(),

@@ -15,18 +15,19 @@ Shape letters: B clips, C channels, T frames or time steps, H height, W width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from extract.backbone import ClipFormat
-from extract.clip_backbone import ClipBackbone
-from extract.hub import MEAN, STD, HubResNet
+from extract.hub import CLIP_16X4, HubResNet
+from extract.video_resnet import MEAN, STD, VideoResNet
 from stores.spec import Granularity
 
 
-class R2Plus1d18(ClipBackbone):
+class R2Plus1d18(VideoResNet):
     """(B, T, 112, 112, 3) uint8 frames to 512 features a clip, or a cell of its 7 x 7 grid for every 8 frames.
 
     It was trained on clips of 16 frames; STAN gives it 12. Any number will do.
@@ -39,15 +40,12 @@ class R2Plus1d18(ClipBackbone):
         stride=16,
         resize=128,
         crop=112,
-        mean=(0.43216, 0.394666, 0.37645),
-        std=(0.22803, 0.22145, 0.216989),
+        mean=MEAN,
+        std=STD,
         output_stride=8,
         receptive_field=109,
     )
     row_shapes = {Granularity.CLIP: (512,), Granularity.MAP: (7, 7, 512)}  # noqa: RUF012
-    default_weights = "kinetics400"
-    class_list = "kinetics400"
-    last_stage = "layer4"
     width: ClassVar[int] = 64  # channels of the first layer; each next one doubles them
 
     def __init__(self, stream: str = "rgb") -> None:
@@ -68,35 +66,13 @@ class R2Plus1d18(ClipBackbone):
         self.fc = nn.Linear(8 * width, 400)
         self.freeze()
 
-    def trunk(self, x: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised to (B, 512, ceil(T / 8), ceil(H / 16), ceil(W / 16))."""
-        x = self.stem(x)
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-        return x
-
-    def classifier(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.fc(features)
-        return logits
-
 
 class R2Plus1dR50(HubResNet):
     """(B, T, 256, 256, 3) uint8 frames to 2048 features a clip, or a cell of its 8 x 8 grid for every 4 frames."""
 
     name = "r2plus1d_r50"
     builder = "r2plus1d_r50"
-    clip = ClipFormat(
-        fps=7.5,
-        window=16,
-        stride=16,
-        resize=256,
-        crop=256,
-        mean=MEAN,
-        std=STD,
-        output_stride=4,
-        receptive_field=57,
-    )
-    row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (8, 8, 2048)}  # noqa: RUF012
+    clip = replace(CLIP_16X4, output_stride=4, receptive_field=57)
 
 
 class Block(nn.Module):

@@ -16,20 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from extract.backbone import ClipFormat
-from extract.hub import MEAN, STD, HubResNet
-from stores.spec import Granularity
-
-EIGHT_OF_64 = ClipFormat(
-    fps=3.75,
-    window=8,
-    stride=8,
-    resize=256,
-    crop=256,
-    mean=MEAN,
-    std=STD,
-    receptive_field=19,
-)
+from extract.hub import CLIP_8X8, HubResNet
 
 
 class SlowR50(HubResNet):
@@ -37,8 +24,7 @@ class SlowR50(HubResNet):
 
     name = "slow_r50"
     builder = "slow_r50"
-    clip = EIGHT_OF_64
-    row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (8, 8, 2048)}  # noqa: RUF012
+    clip = replace(CLIP_8X8, receptive_field=19)
 
 
 class I3dR50(HubResNet):
@@ -46,8 +32,7 @@ class I3dR50(HubResNet):
 
     name = "i3d_r50"
     builder = "i3d_r50"
-    clip = replace(EIGHT_OF_64, output_stride=2, receptive_field=36, multiple=2)
-    row_shapes = SlowR50.row_shapes
+    clip = replace(CLIP_8X8, output_stride=2, receptive_field=36, multiple=2)
     last_stage = "blocks.5"  # block 2 is the pooling over time
 
 
@@ -56,6 +41,5 @@ class C2dR50(HubResNet):
 
     name = "c2d_r50"
     builder = "c2d_r50"
-    clip = replace(EIGHT_OF_64, output_stride=2, receptive_field=2, multiple=2)
-    row_shapes = SlowR50.row_shapes
+    clip = replace(CLIP_8X8, output_stride=2, receptive_field=2, multiple=2)
     last_stage = "blocks.5"

@@ -190,9 +190,7 @@ def scene_network(
         weights_sha256=loaded.sha256,
         random_weights=loaded.random,
         window=None if window == 1 else window,
-        resize=f"short side {clip.resize}, bilinear, antialiased",
-        crop=f"centre {clip.crop}",
-        normalise=f"mean {clip.mean}, sd {clip.std}",
+        **clip.spec_fields(),
         roi=roi,
         settings=settings,
     )

@@ -14,11 +14,12 @@ Shape letters: B clips, C channels, T frames, S slow frames, H height, W width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from extract.backbone import ClipFormat
-from extract.hub import MEAN, STD, HubResNet
+from extract.hub import CLIP_32X2, HubResNet
 from stores.spec import Granularity
 
 ALPHA = 4  # frames of the fast pathway for one of the slow
@@ -29,17 +30,8 @@ class SlowFastR50(HubResNet):
 
     name = "slowfast_r50"
     builder = "slowfast_r50"
-    clip = ClipFormat(
-        fps=15,
-        window=32,
-        stride=32,
-        resize=256,
-        crop=256,
-        mean=MEAN,
-        std=STD,
-        receptive_field=32,  # the whole clip: nine slow convolutions reach 19 slow frames
-        multiple=ALPHA,
-    )
+    # Nine slow convolutions reach 19 slow frames: the whole clip.
+    clip = replace(CLIP_32X2, receptive_field=32, multiple=ALPHA)
     row_shapes = {Granularity.CLIP: (2304,), Granularity.MAP: (8, 8, 2304)}  # noqa: RUF012
 
     def trunk(self, x: Tensor) -> Tensor:

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from heads.predictions import MAX_CLASSES, PredictionError, Predictions, Table
 from heads.predictions_csv import is_number, rows_of
 from stores.names import printable
-
-NUM_CLASSES = 3862
-HEADER = ("videoid", "labelconfidencepairs")
+from stores.yt8m import NUM_CLASSES
 
 
 @dataclass(eq=False)

@@ -1,7 +1,8 @@
-"""What tests share: the folder of real data, which is never part of the project."""
+"""What tests share: the folder of real data, which is never part of the project, and a network that is not there."""
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set VL_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks the network fails the test."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a test asks the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -16,7 +16,6 @@ OURS = {
     "heads": {"heads", "stores"},
     "cli": {"cli", "extract", "heads", "stores"},
 }
-TORCH_FREE_FILES = ("heads/metrics.py", "heads/scoring.py")
 
 
 def imports(file: Path) -> list[tuple[str, bool]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,3 +24,18 @@ def runner(capsys: pytest.CaptureFixture[str], *first: str) -> Said:
         return code, out, err
 
     return call
+
+
+def report(said: Said, *words: object) -> dict[str, Any]:
+    """The document that a command gives with --json, without a word on stderr."""
+    code, out, err = said(*words, "--json")
+    assert (code, err) == (0, "")
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def refused(said: Said, *words: object) -> str:
+    """The one line with which a command refuses its words."""
+    code, out, err = said(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    return err

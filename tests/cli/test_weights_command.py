@@ -31,9 +31,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setenv("VL_CACHE", str(tmp_path / "cache"))
     digest = hashlib.sha256(CONTENT).hexdigest()
-    entry = Weights(
-        "net.pth", "https://weights.invalid/net.pth", digest, len(CONTENT), "MIT", "https://weights.invalid"
-    )
+    url = "https://weights.invalid/net.pth"
+    entry = Weights("net.pth", url, digest, len(CONTENT), licence="MIT", source="https://weights.invalid")
     monkeypatch.setitem(published.WEIGHTS, ("resnet18", "rgb", "imagenet"), entry)
     (tmp_path / "cache").mkdir()
     return tmp_path / "cache"

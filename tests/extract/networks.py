@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -10,7 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from extract.backbone import Backbone, backbone_class
 from extract.hub import HubBackbone
+from extract.video_resnet import VideoResNet
 from extract.weights import RESIDUAL, fill_randomly
+from stores.spec import Granularity
 
 Network = TypeVar("Network", bound=Backbone)
 
@@ -40,6 +44,30 @@ def randomised(network: Network, seed: int = 3) -> Network:
 def noise(*shape: int) -> Tensor:
     """(*shape, 3) uint8, always the same."""
     return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def batch_norm(state: Mapping[str, Tensor], x: Tensor, name: str, eps: float = 1e-5) -> Tensor:
+    """`x` (B, C, ...) through the batch norm of that name, spelled out in double precision."""
+    mean, var, weight, bias = (
+        state[f"{name}.{part}"].double().view(-1, *[1] * (x.ndim - 2))
+        for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (x - mean) / (var + eps).sqrt() * weight + bias
+
+
+def assert_gives_rows_of(
+    network: VideoResNet, reference: Callable[[dict[str, Tensor], Tensor], Tensor], frames: Tensor, tolerance: float
+) -> None:
+    """Maps, their means and logits of `frames` are those of `reference`, which takes a state and (B, 3, T, H, W)."""
+    mean, std = torch.tensor([[0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]], dtype=torch.double)
+    x = ((frames.double() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
+    expected = reference(network.state_dict(), x)
+    pooled = expected.mean((2, 3, 4))
+    rows = network(frames, frozenset({Granularity.CLIP, Granularity.MAP}))
+    assert_close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
+    assert_close(rows[Granularity.MAP].permute(0, 4, 1, 2, 3), expected)
+    assert_close(rows[Granularity.CLIP][:, 0], pooled)
+    assert_close(network.classify(frames), pooled @ network.fc.weight.T + network.fc.bias)
 
 
 def on_meta(name: str) -> Backbone:

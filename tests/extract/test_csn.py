@@ -1,16 +1,14 @@
 """ip-CSN-152: the same numbers from a functional re-implementation of the paper's bottleneck."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from extract.csn import Csn152
-from stores.spec import Granularity
-from tests.extract.networks import noise, on_meta, randomised
-
-CLIP, MAP = Granularity.CLIP, Granularity.MAP
-BOTH = frozenset({CLIP, MAP})
+from tests.extract.networks import assert_gives_rows_of, batch_norm, noise, on_meta, randomised
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +24,7 @@ def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     152 layers; epsilon 1e-3, that of Caffe2, which VMZ sets for every batch norm.
     """
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-3).sqrt() * weight + bias
+    norm = partial(batch_norm, state, eps=1e-3)
 
     def pointwise(x: Tensor, name: str) -> Tensor:
         return torch.einsum("bcthw,oc->bothw", x, state[name].flatten(1))
@@ -70,12 +64,4 @@ def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(8, 32, 32), (12, 24, 40)])
 def test_numbers_are_those_of_the_reference(network: Csn152, size: tuple[int, int, int]) -> None:
-    frames = noise(1, *size)
-    mean, std = torch.tensor([[0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]], dtype=torch.double)
-    x = ((frames.double() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
-    expected = reference(network.state_dict(), x)
-    rows = network(frames, BOTH)
-    torch.testing.assert_close(rows[MAP].permute(0, 4, 1, 2, 3), expected, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(rows[CLIP][:, 0], expected.mean((2, 3, 4)), rtol=1e-9, atol=1e-9)
-    logits = expected.mean((2, 3, 4)) @ network.fc.weight.T + network.fc.bias
-    torch.testing.assert_close(network.classify(frames), logits, rtol=1e-9, atol=1e-9)
+    assert_gives_rows_of(network, reference, noise(1, *size), tolerance=1e-9)

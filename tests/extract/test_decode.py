@@ -1,98 +1,32 @@
-"""PyAV's decoder on generated videos, whose frames and sounds show what they are and when."""
+"""PyAV's decoder on generated videos, whose frames show what they are and when."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from extract import decode_pyav
-from extract.decode import (
-    DecodeError,
-    DecodePlan,
-    Limits,
-    Probe,
-    Reason,
-    Sound,
-    SoundLost,
-    Summary,
-    file_state,
-    sniff,
-)
-from extract.decode_pyav import FrameClock, PyAvDecoder
+from extract.decode import sniff
+from extract.upright import upright
+from tests.extract.decoding import RATE, VPX, decode
 from tests.extract.video_files import (
     bars,
-    clicks,
     cut_head,
     damage,
     edit_list,
     hidden_frames,
-    number,
     remux,
     truncate,
     wave,
-    write_sound,
     write_video,
 )
 
-RATE = 16000
-
-
-class Decoded(NamedTuple):
-    """Everything that a decoder gave."""
-
-    probe: Probe
-    times: list[float]
-    images: list[NDArray[np.uint8]]
-    sound: NDArray[np.float32]
-    lost: list[SoundLost]
-    summary: Summary
-
-    @property
-    def numbers(self) -> list[int]:
-        return [number(image) for image in self.images]
-
-
-def decode(path: Path, limits: Limits = Limits(), **plan: Any) -> Decoded:  # noqa: B008
-    beats = []
-    decoder = PyAvDecoder(str(path), DecodePlan(**{"rates": (None,), **plan}), limits, lambda: beats.append(1))
-    times, images, pieces, lost = [], [], [], []
-    heard = 0
-    for item in decoder:
-        if isinstance(item, Sound):
-            assert item.first == heard, "pieces of sound follow each other"
-            heard += len(item.samples)
-            pieces.append(item.samples)
-        elif isinstance(item, SoundLost):
-            lost.append(item)
-        else:
-            times.append(item.time)
-            images.append(item.rgb().copy())
-    summary = decoder.summary()
-    decoder.close()
-    assert len(beats) >= len(times)
-    sound = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    return Decoded(decoder.probe, times, images, sound, lost, summary)
-
-
-def refusal(action: Callable[[], Any]) -> DecodeError:
-    with pytest.raises(DecodeError) as caught:
-        action()
-    return caught.value
-
-
 MPEG4 = {"codec": "mpeg4"}
-VPX = {"deadline": "realtime", "cpu-used": "8"}
 
 
 @pytest.mark.parametrize(
@@ -169,9 +103,9 @@ def test_frames_are_turned_as_a_player_shows_them(
 
 def test_mirrored_frames_are_mirrored_back() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    np.testing.assert_array_equal(decode_pyav.upright(image, ((-1, 0), (0, 1))), image[:, ::-1])
-    np.testing.assert_array_equal(decode_pyav.upright(image, ((1, 0), (0, -1))), image[::-1])
-    np.testing.assert_array_equal(decode_pyav.upright(image, ((0, 1), (1, 0))), image.transpose(1, 0, 2))
+    np.testing.assert_array_equal(upright(image, ((-1, 0), (0, 1))), image[:, ::-1])
+    np.testing.assert_array_equal(upright(image, ((1, 0), (0, -1))), image[::-1])
+    np.testing.assert_array_equal(upright(image, ((0, 1), (1, 0))), image.transpose(1, 0, 2))
 
 
 def rgb_of(y: int, u: int, v: int, kr: float, kb: float, full: bool) -> NDArray[np.float64]:
@@ -291,142 +225,6 @@ def test_a_cut_fragmented_video_is_missing_its_end(tmp_path: Path, share: float)
     assert "before its last part does" in decode(truncate(whole, share)).summary.missing
 
 
-def text(path: Path) -> Path:
-    path.write_text("not a video\x1b[31m, but a text\n" * 100)
-    return path
-
-
-def noise(path: Path) -> Path:
-    path.write_bytes(b"\x00\x00\x00\x20ftypisom" + np.random.default_rng(0).bytes(5000))
-    return path
-
-
-def without_index(path: Path) -> Path:
-    return truncate(write_video(path, frames=50), 0.5)
-
-
-def sound_alone(path: Path) -> Path:
-    return write_sound(path, clicks([0.1], 1.0))
-
-
-def mp3(path: Path) -> Path:
-    path.write_bytes(write_sound(path.with_suffix(".mp3"), clicks([0.1], 1.0), codec="mp3").read_bytes())
-    return path
-
-
-def with_cover(path: Path) -> Path:
-    """Sound and a single attached picture."""
-    with av.open(str(path), "w") as output:
-        voice: Any = output.add_stream("aac", rate=RATE, layout="mono")
-        cover: Any = output.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 96, 32, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        output.mux(cover.encode(av.VideoFrame.from_ndarray(bars(5))))
-        for frame in wave(clicks([0.1], 1.0)):
-            output.mux(voice.encode(frame))
-        output.mux(voice.encode(None))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (text, Reason.UNSUPPORTED_CONTAINER),
-        (noise, Reason.DECODE_ERROR),
-        (without_index, Reason.DECODE_ERROR),
-        (sound_alone, Reason.NO_VIDEO_STREAM),
-        (mp3, Reason.NO_VIDEO_STREAM),
-        (with_cover, Reason.NO_VIDEO_STREAM),
-    ],
-)
-def test_what_cannot_be_decoded_says_why(tmp_path: Path, make: Callable[[Path], Path], reason: Reason) -> None:
-    error = refusal(lambda: decode(make(tmp_path / "a.mp4")))
-    assert error.reason is reason
-    assert error.detail.isprintable()
-
-
-def test_the_state_of_a_file_tells_empty_gone_and_special_files_apart(tmp_path: Path) -> None:
-    (tmp_path / "empty.mp4").touch()
-    os.mkfifo(tmp_path / "fifo.mp4")
-    names = ("empty.mp4", "fifo.mp4", "gone.mp4", ".")
-    reasons = [refusal(partial(file_state, str(tmp_path / name))).reason for name in names]
-    assert reasons == [Reason.EMPTY, Reason.NOT_REGULAR, Reason.VANISHED, Reason.NOT_REGULAR]
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Path]:
-    """A FIFO; somebody who opened it for reading would be seen, and would hang."""
-    path = tmp_path / "victim.ts"
-    os.mkfifo(path)
-    yield path
-    with pytest.raises(OSError, match="No such device or address"):  # nobody reads
-        os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-
-
-PLAYLISTS = {
-    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\n{victim}\n#EXT-X-ENDLIST\n",
-    "concat": "ffconcat version 1.0\nfile '{victim}'\n",
-    "dash": '<?xml version="1.0"?><MPD><Period><BaseURL>{victim}</BaseURL></Period></MPD>',
-    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-}
-
-
-@pytest.mark.parametrize("kind", PLAYLISTS)
-def test_a_playlist_with_a_videos_name_opens_no_other_file(tmp_path: Path, kind: str, victim: Path) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text(PLAYLISTS[kind].format(victim=victim))
-    assert refusal(lambda: decode(path)).reason is Reason.UNSUPPORTED_CONTAINER
-
-
-@pytest.mark.parametrize("kind", ["hls", "concat"])
-def test_a_playlist_is_refused_even_where_its_first_bytes_deceive(
-    tmp_path: Path, kind: str, victim: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.mp4"
-    path.write_text(PLAYLISTS[kind].format(victim=victim))
-    monkeypatch.setattr(decode_pyav, "sniff", lambda _: kind)
-    assert refusal(lambda: decode(path)).reason in {Reason.DECODE_ERROR, Reason.UNREADABLE}
-
-
-@pytest.mark.parametrize("name", ["a:b.mp4", "a b.mp4", "a\nb.mp4", "\x1b[31mred.mp4", "%03d.mp4", "concat:x.mp4", "-"])
-def test_odd_names_decode(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    shutil.copy(write_video(tmp_path / "plain.mp4", frames=3), path)
-    assert decode(path).numbers == [0, 1, 2]
-
-
-def test_even_a_relative_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(write_video(tmp_path / "plain.mp4", frames=3), tmp_path / "a:b.mp4")
-    monkeypatch.chdir(tmp_path)
-    assert decode(Path("a:b.mp4")).numbers == [0, 1, 2]
-
-
-def test_a_title_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
-    with av.open(str(tmp_path / "a.mkv"), "w") as output:
-        output.metadata["title"] = "a fine title"
-        stream: Any = output.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 32, "yuvj420p"
-        output.mux(stream.encode(av.VideoFrame.from_ndarray(bars(5))))
-        output.mux(stream.encode(None))
-    data = (tmp_path / "a.mkv").read_bytes()
-    assert data.count(b"a fine title") == 1
-    (tmp_path / "a.mkv").write_bytes(data.replace(b"a fine title", b"a\xff\xfe\xe9e title"))
-    assert decode(tmp_path / "a.mkv").numbers == [5]
-
-
-def test_a_name_that_is_no_utf8_decodes(tmp_path: Path) -> None:
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
-    shutil.copy(write_video(tmp_path / "plain.mp4", frames=3), path)
-    assert decode(path).numbers == [0, 1, 2]
-
-
-def test_frames_and_durations_over_the_limits_are_too_large(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", frames=50)
-    assert refusal(lambda: decode(path, Limits(max_pixels=96 * 32 - 1))).reason is Reason.TOO_LARGE
-    assert refusal(lambda: decode(path, Limits(max_duration_s=1.9))).reason is Reason.TOO_LARGE
-    assert decode(path, Limits(max_pixels=96 * 32, max_duration_s=2.0)).summary.frames_decoded == 50
-
-
 def test_frames_that_change_size_keep_the_size_of_the_first(tmp_path: Path) -> None:
     small = write_video(tmp_path / "small.ts", frames=10)
     large = write_video(tmp_path / "large.ts", draw=lambda i: bars(10 + i, 192, 64),
@@ -436,77 +234,6 @@ def test_frames_that_change_size_keep_the_size_of_the_first(tmp_path: Path) -> N
     decoded = decode(path)
     assert {image.shape for image in decoded.images} == {(32, 96, 3)}
     assert decoded.numbers[-5:] == [15, 16, 17, 18, 19]
-
-
-def test_sound_lies_on_the_grid_of_time(tmp_path: Path) -> None:
-    sound = wave(clicks([0.25, 1.5], 2.0, 44100), 44100, piece=1000)
-    path = write_video(tmp_path / "a.mkv", frames=50, sound=sound)
-    samples = decode(path, audio_rate=RATE).sound
-    assert abs(len(samples) - 2 * RATE) <= 1
-    loud = np.flatnonzero(samples > 0.4)
-    np.testing.assert_allclose([loud[0] / RATE, loud[-1] / RATE], [0.25, 1.505], atol=1e-3)
-    assert samples.max() == pytest.approx(0.8, abs=0.1)
-
-
-def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path) -> None:
-    sound = wave(clicks([0.1], 0.5), start=1.0)
-    samples = decode(write_video(tmp_path / "a.mkv", frames=50, sound=sound), audio_rate=RATE).sound
-    assert np.flatnonzero(samples > 0.4)[0] / RATE == pytest.approx(1.1, abs=2e-3)
-    assert not samples[: RATE - 100].any()
-
-
-def test_a_gap_in_the_sound_is_filled_with_silence(tmp_path: Path) -> None:
-    sound = wave(clicks([0.0], 0.5)) + wave(clicks([0.0], 0.5), start=1.25)
-    samples = decode(write_video(tmp_path / "a.mkv", frames=50, sound=sound), audio_rate=RATE).sound
-    loud = np.flatnonzero(samples > 0.4) / RATE
-    np.testing.assert_allclose([loud.min(), loud[loud > 0.5].min()], [0.0, 1.25], atol=2e-3)
-    assert not samples[int(0.51 * RATE) : int(1.24 * RATE)].any()
-
-
-def test_channels_are_mixed_by_their_mean(tmp_path: Path) -> None:
-    both = np.stack([np.full(RATE, 0.5), np.full(RATE, -0.1)], axis=1)
-    samples = decode(write_video(tmp_path / "a.mkv", frames=25, sound=wave(both)), audio_rate=RATE).sound
-    np.testing.assert_allclose(samples, 0.2, atol=1e-3)
-    six = np.full((RATE, 6), 0.3)
-    samples = decode(write_video(tmp_path / "b.mkv", frames=25, sound=wave(six)), audio_rate=RATE).sound
-    np.testing.assert_allclose(samples, 0.3, atol=1e-3)
-
-
-def test_priming_of_the_sound_codec_moves_neither_pictures_nor_sound(tmp_path: Path) -> None:
-    sound = wave(clicks([0.5], 2.0, 48000), 48000, piece=1024)
-    for name, codec in (("a.mp4", "aac"), ("a.mkv", "libopus")):
-        decoded = decode(write_video(tmp_path / name, sound=sound, sound_codec=codec), audio_rate=RATE)
-        np.testing.assert_allclose(decoded.times, np.arange(50) / 25, atol=2e-3)
-        assert np.abs(decoded.sound).argmax() / RATE == pytest.approx(0.5025, abs=5e-3)
-
-
-def test_a_video_without_sound_says_so_and_keeps_its_pictures(tmp_path: Path) -> None:
-    decoded = decode(write_video(tmp_path / "a.mp4", frames=5), audio_rate=RATE)
-    assert [lost.reason for lost in decoded.lost] == [Reason.NO_AUDIO]
-    assert decoded.numbers == list(range(5))
-
-
-def test_for_sound_alone_no_frame_is_decoded(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mkv", frames=50, sound=wave(clicks([0.1], 2.0)))
-    decoded = decode(path, rates=(), audio_rate=RATE)
-    assert not decoded.times
-    assert decoded.summary.frames_decoded == 0
-    assert decoded.summary.end == pytest.approx(2.0)
-    assert len(decoded.sound) == 2 * RATE
-
-
-def test_sound_that_ends_early_by_damage_is_lost_but_the_pictures_are_not(tmp_path: Path) -> None:
-    sound = wave(np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE), piece=1024)
-    path = write_video(tmp_path / "a.mkv", sound=sound, sound_codec="flac")
-    with av.open(str(path)) as container:
-        contents = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
-    data = path.read_bytes()
-    for content in contents[len(contents) // 2 :]:
-        data = data.replace(content, b"\xff" * len(content))
-    path.write_bytes(data)
-    decoded = decode(path, audio_rate=RATE)
-    assert [lost.reason for lost in decoded.lost] == [Reason.PARTIAL]
-    assert decoded.numbers == list(range(50))
 
 
 def test_the_probe_tells_what_the_container_declares(tmp_path: Path) -> None:
@@ -523,57 +250,3 @@ def test_containers_are_told_by_their_first_bytes_not_their_names(tmp_path: Path
     for name, family in {"a.mkv": "matroska", "a.mp4": "mov", "a.avi": "avi", "a.ts": "mpegts", "a.flv": "flv"}.items():
         path = write_video(tmp_path / name, frames=5)
         assert sniff(str(path.rename(tmp_path / "video.bin"))) == family
-
-
-@pytest.mark.parametrize(
-    ("container_start", "video_start", "zero"),
-    [
-        (0.0, 0.0, 0.0),
-        (0.0, 0.5, 0.0),  # the pictures start late
-        (10.0, 10.0, 10.0),  # a transport stream cut from a longer one
-        (9.5, 10.0, 9.5),  # its sound starts earlier
-        (-0.007, 0.0, 0.0),  # priming of the sound
-        (-0.08, -0.08, -0.08),  # B-frames without an edit list
-    ],
-)
-def test_time_zero_is_the_start_of_the_container_but_never_the_priming_of_its_sound(
-    container_start: float, video_start: float, zero: float
-) -> None:
-    container: Any = SimpleNamespace(start_time=round(container_start * 1_000_000))
-    stream: Any = SimpleNamespace(start_time=round(video_start * 1000), time_base=Fraction(1, 1000))
-    assert decode_pyav.time_zero(container, stream) == pytest.approx(zero)
-
-
-def clock(rate: Fraction | None, counted: bool = False) -> FrameClock:
-    """A clock in milliseconds whose time 0 is the container's 0.5 s."""
-    stream: Any = SimpleNamespace(time_base=Fraction(1, 1000), average_rate=rate)
-    return FrameClock(stream, Fraction(1, 2), counted)
-
-
-def stamps(clock: FrameClock, *frames: tuple[int | None, int | None, int]) -> list[float]:
-    """Times of frames with (pts, dts, duration) in milliseconds."""
-    return [clock.time(cast("Any", SimpleNamespace(pts=pts, dts=dts, duration=length))) for pts, dts, length in frames]
-
-
-def test_a_frame_without_a_time_takes_its_dts_or_follows_the_one_before() -> None:
-    ticking = clock(Fraction(25))
-    assert stamps(ticking, (500, 400, 0), (600, 500, 0), (None, 700, 0), (None, None, 0), (None, None, 0)) == (
-        pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    )
-    assert ticking.end == pytest.approx(0.5)  # the last one lasts as long as the one before
-
-
-def test_the_last_frame_lasts_as_long_as_the_container_says_or_as_the_one_before() -> None:
-    for lengths, end in (((40, 40, 70), 0.2 + 0.07), ((0, 0, 0), 0.2 + 0.1)):
-        ticking = clock(Fraction(25))
-        stamps(ticking, *((500 + 100 * index, None, length) for index, length in enumerate(lengths)))
-        assert ticking.end == pytest.approx(end)
-
-
-def test_frames_are_counted_where_times_are_made_up() -> None:
-    assert stamps(clock(Fraction(20), counted=True), (2, 0, 0), (9, 0, 0), (3, 0, 0)) == [0.0, 0.05, 0.1]
-
-
-def test_frames_with_neither_times_nor_a_rate_are_refused() -> None:
-    with pytest.raises(DecodeError, match="frame 1 has no time, and the stream has no rate"):
-        stamps(clock(None), (None, None, 0), (None, None, 0))

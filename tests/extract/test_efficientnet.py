@@ -1,5 +1,6 @@
 """EfficientNet-Lite0: the installed checkpoint fits, gives the reference's numbers, and sees what there is."""
 
+from functools import partial
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from extract.efficientnet import EfficientNetLite0, convolve_same
 from extract.transform import resize_and_crop
 from extract.weights import build_backbone
 from stores.spec import Granularity
+from tests.extract.networks import batch_norm, noise
 
 FRAME, MAP = Granularity.FRAME, Granularity.MAP
 BOTH = frozenset({FRAME, MAP})
@@ -37,19 +39,10 @@ def network() -> EfficientNetLite0:
     return network
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-
-
 def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """(N, 3, H, W) normalised to (N, 1280, H / 32, W / 32), one operation after the other."""
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].double().view(-1, 1, 1)
-            for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-3).sqrt() * weight + bias
+    norm = partial(batch_norm, state, eps=1e-3)
 
     def convolve(x: Tensor, name: str, stride: int = 1, groups: int = 1) -> Tensor:
         kernel = state[f"{name}.weight"].double()

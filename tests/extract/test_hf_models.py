@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,11 @@ from extract.weights import build_backbone
 from stores.spec import Granularity
 from tests.extract.optional import optional
 
+pytestmark = pytest.mark.usefixtures("no_network")
+
 FRAME, CLIP, MAP, SCENE = Granularity.FRAME, Granularity.CLIP, Granularity.MAP, Granularity.SCENE
 TINY = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 HALVES = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("a test asks the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from extract.backbone import BackboneError
 from extract.i3d import InceptionI3d, Unit, max_pool_same, pad_same, same_padding
 from extract.weights import fill_randomly
 from stores.spec import Granularity
+from tests.extract.networks import batch_norm
 
 CLIP, MAP = frozenset({Granularity.CLIP}), frozenset({Granularity.MAP})
 SIZE = 32  # pixels: one cell of the last grid
@@ -196,10 +197,7 @@ def spelled_out(state: dict[str, Tensor], x: Tensor) -> Tensor:
     def unit(name: str, x: Tensor, stride: int = 1) -> Tensor:
         weight = state[f"{name}.conv3d.weight"]
         x = F.conv3d(pad(x, tuple(weight.shape[2:]), (stride,) * 3), weight, stride=stride)
-        scale, shift, mean, var = (
-            state[f"{name}.bn.{key}"].view(-1, 1, 1, 1) for key in ("weight", "bias", "running_mean", "running_var")
-        )
-        return torch.clamp((x - mean) / torch.sqrt(var + 0.001) * scale + shift, min=0)
+        return batch_norm(state, x, f"{name}.bn", eps=1e-3).clamp(min=0)
 
     def pool(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         return F.max_pool3d(pad(x, kernel, stride), kernel, stride)

@@ -10,15 +10,11 @@ from torch.nn import functional as F
 from extract.inception_v3 import InceptionV3, InceptionV3Of2015
 from extract.state_dict import load_into
 from stores.spec import Granularity
-from tests.extract.networks import randomised
+from tests.extract.networks import batch_norm, noise, randomised
 
 FRAME, MAP = Granularity.FRAME, Granularity.MAP
 BOTH = frozenset({FRAME, MAP})
 KINDS = [InceptionV3, InceptionV3Of2015]
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
 def published(kind: type[InceptionV3]) -> dict[str, str]:
@@ -45,11 +41,7 @@ class Reference:
             weight = self.state[f"{name}.conv.weight"]
             height, width = weight.shape[2:]
             x = F.conv2d(x, weight, stride=stride, padding=(height // 2, width // 2) if pad else 0)
-            mean, var, scale, shift = (
-                self.state[f"{name}.bn.{part}"].view(-1, 1, 1)
-                for part in ("running_mean", "running_var", "weight", "bias")
-            )
-            x = ((x - mean) / (var + 1e-3).sqrt() * scale + shift).clamp(min=0)
+            x = batch_norm(self.state, x, f"{name}.bn", eps=1e-3).clamp(min=0)
         return x
 
     def mean(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """I3D with non-local blocks: the same numbers from a functional re-implementation, and SlowFast's checkpoints."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from extract.nonlocal_resnet import NonlocalR50
 from extract.state_dict import WeightsError
 from extract.weights import build_backbone, load_weights
 from stores.spec import Granularity
-from tests.extract.networks import noise, on_meta, randomised
+from tests.extract.networks import batch_norm, noise, on_meta, randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -27,11 +28,7 @@ def network() -> NonlocalR50:
 def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """(B, 3, T, H, W) normalised to (B, 2048, T / 2, H / 32, W / 32): section 4 and equation 6 of the paper."""
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+    norm = partial(batch_norm, state)
 
     def convolution(x: Tensor, name: str, stride: int = 1) -> Tensor:
         weight = state[f"{name}.weight"]

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from extract.backbone import Backbone, BackboneError, ClipFormat
 from extract.extract_options import ExtractOptions
-from extract.extractors import Agreement, Network, Sound, cell_times
+from extract.extractors import Agreement, Network, cell_times
 from extract.image_backbone import ImageBackbone
 from extract.inputs import enumerate_videos
 from extract.logmel import LogMel
 from extract.pipeline import MissingAudio, Observer, Summary, extract_videos
 from extract.plan import make_plan
+from extract.sound_rows import Sound
 from extract.synthetic import encode_video
 from extract.transform import resize_and_crop
 from stores import open_store

@@ -1,5 +1,6 @@
 """R(2+1)D-18: names of the published checkpoint, and the same numbers from a functional re-implementation."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from extract.backbone import BackboneError
 from extract.r2plus1d import R2Plus1d18
 from stores.spec import Granularity
-from tests.extract.networks import randomised
+from tests.extract.networks import assert_gives_rows_of, batch_norm, noise, randomised
 
 CLIP, MAP = Granularity.CLIP, Granularity.MAP
 BOTH = frozenset({CLIP, MAP})
@@ -21,18 +22,10 @@ def network() -> R2Plus1d18:
     return randomised(R2Plus1d18())
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-
-
 def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """(B, 3, T, H, W) normalised to (B, 512, T / 8, H / 16, W / 16): figure 1e and table 1 of the paper, 18 layers."""
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+    norm = partial(batch_norm, state)
 
     def split(x: Tensor, name: str, stride: int) -> Tensor:
         x = F.pad(x, (1,) * 4)  # zeros around every frame
@@ -70,15 +63,7 @@ def test_parameters_are_as_many_as_published() -> None:
 
 @pytest.mark.parametrize("size", [(12, 32, 32), (9, 21, 40)])
 def test_numbers_are_those_of_the_reference(network: R2Plus1d18, size: tuple[int, int, int]) -> None:
-    frames = noise(1, *size)
-    mean, std = torch.tensor([[0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]], dtype=torch.double)
-    x = ((frames.double() / 255 - mean) / std).permute(0, 4, 1, 2, 3)
-    expected = reference(network.state_dict(), x)
-    rows = network(frames, BOTH)
-    torch.testing.assert_close(rows[MAP].permute(0, 4, 1, 2, 3), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(rows[CLIP][:, 0], expected.mean((2, 3, 4)), rtol=1e-10, atol=1e-10)
-    logits = expected.mean((2, 3, 4)) @ network.fc.weight.T + network.fc.bias
-    torch.testing.assert_close(network.classify(frames), logits, rtol=1e-10, atol=1e-10)
+    assert_gives_rows_of(network, reference, noise(1, *size), tolerance=1e-10)
 
 
 def test_rows_have_the_declared_shapes(network: R2Plus1d18) -> None:

@@ -1,5 +1,6 @@
 """ResNet-18 and -50: names of the published checkpoints, and the same numbers from a functional re-implementation."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from extract.backbone import BackboneError
 from extract.resnet import ResNet, ResNet18, ResNet50
 from stores.spec import Granularity
-from tests.extract.networks import randomised
+from tests.extract.networks import batch_norm, noise, randomised
 
 FRAME, MAP = Granularity.FRAME, Granularity.MAP
 BOTH = frozenset({FRAME, MAP})
@@ -22,19 +23,11 @@ def network(request: pytest.FixtureRequest) -> ResNet:
     return randomised(kind())
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-
-
 def reference(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """(N, 3, H, W) normalised to (N, C, H / 32, W / 32): the paper's table 1, 18 or 50 layers, post-activation."""
     deep = "layer1.0.conv3.weight" in state
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var, weight, bias = (
-            state[f"{name}.{part}"].view(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
-        )
-        return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+    norm = partial(batch_norm, state)
 
     x = norm(F.conv2d(x, state["conv1.weight"], stride=2, padding=3), "bn1").relu()
     x = F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 2)

@@ -1,7 +1,6 @@
 """Models of timm by their names: rows as timm gives them, shapes, weights, and what is refused."""
 
 import hashlib
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,10 @@ from extract.weights import build_backbone
 from stores.spec import Granularity
 from tests.extract.optional import optional
 
+pytestmark = pytest.mark.usefixtures("no_network")
+
 FRAME, MAP = Granularity.FRAME, Granularity.MAP
 VIT, RESNET = "test_vit.r160_in1k", "test_resnet.r160_in1k"
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError("a test asks the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture(scope="module")

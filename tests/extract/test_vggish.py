@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from extract.backbone import AudioBackbone
-from extract.extractors import Sound
 from extract.logmel import LogMel, mel_matrix
 from extract.plan_networks import plan_sound
+from extract.sound_rows import Sound
 from extract.vggish import Vggish
 from extract.weights import LoadedWeights, fill_randomly
 from stores.spec import FeatureSpec, Granularity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +88,6 @@ class Silent:
 
     def epoch(self, epoch: Epoch, best: bool) -> None:
         self.epochs.append(epoch)
-
-
-def lists_of(folder: Path, split: Mapping[str, Sequence[str]]) -> dict[str, Path]:
-    """List files of a split."""
-    files = {}
-    for name, videos in split.items():
-        files[name] = folder / f"{name}.txt"
-        files[name].write_text("\n".join(videos))
-    return files
 
 
 class Killed(Exception):
