@@ -13,6 +13,8 @@ checkpoint.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from heads.head import HeadError
@@ -32,6 +34,7 @@ from stores.errors import InterruptedRunError
 from stores.names import printable
 
 T = TypeVar("T")
+POLL_S = 0.05
 ROUND = 8  # results that each process gives at a time
 # So long a process may wait for others: while the first looks through all videos, say. Who has died is noticed at once
 # on the same machine, and on others by torchrun.
@@ -69,7 +72,7 @@ class Ranks:
     def add_up(self, x: Tensor) -> Tensor:
         """`x` becomes its sum over all processes."""
         if self.world > 1:
-            with self._others():
+            with others_wanted(self.rank, self.world):
                 dist.all_reduce(x)
         return x
 
@@ -79,7 +82,7 @@ class Ranks:
             return
         weights = [weight for weight in weights if weight.requires_grad]
         there = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.uint8)
-        with self._others():
+        with others_wanted(self.rank, self.world):
             dist.all_reduce(there, dist.ReduceOp.MAX, group=self.control)
         wanted = [weight for weight, has in zip(weights, there.tolist(), strict=True) if has]
         for weight in wanted:
@@ -97,7 +100,7 @@ class Ranks:
         if self.world == 1:
             return values
         found = torch.tensor(values)
-        with self._others():
+        with others_wanted(self.rank, self.world):
             dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
         highest: list[int] = found.tolist()
         return highest
@@ -107,7 +110,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        with self._others():
+        with others_wanted(self.rank, self.world):
             dist.all_gather_object(found, value, group=self.control)
         return found
 
@@ -125,27 +128,28 @@ class Ranks:
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Give every tensor the values that it has in the first process."""
         if self.world > 1:
-            with self._others():
+            with others_wanted(self.rank, self.world):
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.world > 1:
-            with self._others():
+            with others_wanted(self.rank, self.world):
                 dist.barrier(group=self.control)
 
-    @contextmanager
-    def _others(self) -> Iterator[None]:
-        """Inside, processes wait for one another; that one is gone is no bug of those that waited for it."""
-        try:
-            yield
-        except RuntimeError as error:
-            reason = printable(str(error).partition("] ")[2].partition(". ")[0][:100] or str(error)[:100])
-            raise InterruptedRunError(
-                f"process {self.rank} of {self.world} ends because it lost another one ({reason}); where that one had "
-                "something to say, it said so."
-            ) from error
+
+@contextmanager
+def others_wanted(rank: int, world: int) -> Iterator[None]:
+    """Inside, a process waits for the others of `world`; that one of them is gone is no bug of those that waited."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = printable(str(error).partition("] ")[2].partition(". ")[0][:100] or str(error)[:100])
+        raise InterruptedRunError(
+            f"process {rank} of {world} ends because it lost another one ({reason}); where that one had something to "
+            "say, it said so."
+        ) from error
 
 
 ALONE = Ranks()
@@ -163,8 +167,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield ALONE
         return
     store, rank, world = next(rendezvous("env://"))
-    # torchrun keeps its store over a restart, with the addresses of processes that are dead.
-    fresh = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    with others_wanted(rank, world):
+        fresh = fresh_part(store, rank, world)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=world, timeout=PATIENCE)
     try:
@@ -188,3 +192,26 @@ def local_device(device: torch.device) -> torch.device:
 def processes_here() -> int:
     """How many processes torchrun started on this machine, which share its processors; 1 without torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def fresh_part(store: Store, rank: int, world: int) -> PrefixStore:
+    """A part of a store for these processes alone, once all of them have come.
+
+    torchrun keeps one store over all restarts, with the addresses of processes that are dead, and its agents may count
+    restarts differently. So every process asks under a name that nobody had before, and the first answers each.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"vl/{rank}/asks", own)
+        while not store.check([f"vl/{own}/answer"]):  # and not `get`, inside which no signal is heard
+            time.sleep(POLL_S)
+        own = store.get(f"vl/{own}/answer").decode()
+        store.set(f"vl/{own}/{rank}", "here")
+    left = [] if rank else list(range(1, world))
+    while left:
+        for other in left:
+            if store.check([f"vl/{other}/asks"]):  # perhaps of one that is dead: it is asked again
+                store.set(f"vl/{store.get(f'vl/{other}/asks').decode()}/answer", own)
+        left = [other for other in left if not store.check([f"vl/{own}/{other}"])]
+        time.sleep(POLL_S)
+    return PrefixStore(f"vl/{own}", store)

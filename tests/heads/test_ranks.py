@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import shutil
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 
 from cli.main import run as vl
 from extract import backbone
-from heads.checkpoint import build_model, create_run, load_tensors, read_config, read_json, write_json
+from heads.checkpoint import build_model, create_run, load_run, load_tensors, read_config, read_json, write_json
 from heads.end_to_end import TuneOptions
 from heads.head import HeadError, head_class
 from heads.options import split_settings
 from heads.plan import Crops
-from heads.ranks import Ranks, local_device
-from heads.run import carry_out, plan_run, require_shareable
+from heads.ranks import Ranks, fresh_part, local_device
+from heads.run import carry_out, open_stores, plan_run, require_shareable
+from heads.score_store import write_scores
+from heads.sources import find_sources
 from heads.train import Position
+from heads.windows import Windows
 from stores import open_store
+from stores.errors import InterruptedRunError
 from stores.zarr_store import ZarrWriter
 from tests.extract import narrow
 from tests.extract.labelled import labelled_videos
@@ -35,8 +44,10 @@ from tests.heads.processes import together, torchrun
 EXACT = ("precision=fp64", "optimizer=sgd", "lr=0.1", "dropout=0.0", "epochs=3", "batch_size=5")
 MLAD = ("embed=4", "num_layers=1", "window=16")
 HEADS = {  # run -> head and settings
-    "rows": ("mlad", (*MLAD, *EXACT)),  # batches of 5 are shares of 3 and 2; the last of an epoch leaves one with none
-    "accumulated": ("mlad", (*MLAD, *EXACT, "accumulate=2", "class_weights=balanced")),
+    # 31 crops in batches of 5 are shares of 3 and 2, and the last one leaves a process with none; in batches of 6, two
+    # an update, that last one shares its update with a full one.
+    "rows": ("mlad", (*MLAD, *EXACT)),
+    "accumulated": ("mlad", (*MLAD, *EXACT, "batch_size=6", "accumulate=2", "class_weights=balanced")),
     "videos": ("gated", ("modalities=visual", "variant=global", "hidden=8", "heads=2", "ffn=8", *EXACT, "clip=0")),
 }
 # Three training videos in batches of 2: the second batch leaves one process without a share.
@@ -93,19 +104,20 @@ def shared(place: Path, alone: Path) -> Path:
     folder = place / "shared"
     for name in RUNS:
         begun(alone / name, folder / name)
-    begun(alone / "tuned", folder / "dropped", dropout=0.3)
+    begun(alone / "tuned", folder / "dropped", epochs=2, dropout=0.3)
     runs = (folder / name for name in (*RUNS, "dropped"))
     ended = together(place, "tests.heads.carry", "--say", place / "said", *runs)
     assert [process.code for process in ended] == [0, 0], ended
     return folder
 
 
-def begun(run: Path, copy: Path, **options: object) -> Path:
+def begun(run: Path, copy: Path, epochs: int | None = None, **options: object) -> Path:
     """The same run, with other options of its head, of which nothing is done."""
     copy.mkdir(parents=True)
     shutil.copy(run / "labels.json", copy)
     config = read_json(run / "config.json")
-    write_json(copy / "config.json", {**config, "options": {**config["options"], **options}})
+    training = config["training"] if epochs is None else {**config["training"], "epochs": epochs}
+    write_json(copy / "config.json", {**config, "training": training, "options": {**config["options"], **options}})
     return copy
 
 
@@ -173,6 +185,38 @@ def test_shares_are_every_sample_once(samples: int, world: int) -> None:
     assert sorted(seen) == list(range(samples))
 
 
+def test_each_scores_its_share_of_the_videos_once(alone: Path, tmp_path: Path) -> None:
+    class First(Ranks):
+        """The first of two, to whom the other gives nothing."""
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, []]
+
+    run = load_run(alone / "rows")
+    held = run.config.split["train"]
+    (store,) = open_stores(run.config)
+    windows = Windows(find_sources(run.config.features, [store]), held, device=CPU)
+    own = range(len(held))
+    write_scores(tmp_path / "s.zarr", run, windows, own, expected=held, split=None, labels=None, ranks=First(0, 2))
+    assert list(open_store(tmp_path / "s.zarr")["scores"]) == sorted(held[0::2])
+
+
+def test_those_who_start_anew_hear_nothing_of_the_dead() -> None:
+    """torchrun keeps its store; the third process of an earlier attempt has asked and died before it was answered."""
+    store = dist.HashStore()  # type: ignore[attr-defined]  # it is there
+
+    def attempt() -> list[PrefixStore]:
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda rank: fresh_part(store, rank, 3), (2, 1, 0)))
+
+    store.set("vl/2/asks", "nobody")
+    for number in ("first", "second"):
+        parts = attempt()
+        assert not any(part.check(["said"]) for part in parts)
+        parts[0].set("said", number)
+        assert [part.get("said").decode() for part in parts] == [number] * 3
+
+
 def test_a_process_that_dies_costs_nothing_but_time(shared: Path, tmp_path: Path) -> None:
     """One of two is killed within an epoch; torchrun starts both anew, and the weights are to the bit those of two that
     were left alone, dropout and changed frames and all."""
@@ -222,6 +266,24 @@ def test_processes_that_found_different_checkpoints_do_not_go_on(place: Path, tm
     run = begin(place, tmp_path / "run", "linear", ("epochs=1",))
     with pytest.raises(HeadError, match=r"found different checkpoints: .* must be one folder for all"):
         carry_out(run, device=CPU, observer=Silent(), ranks=Elsewhere())
+
+
+def test_a_signal_to_another_process_ends_a_validation_here(place: Path, tmp_path: Path) -> None:
+    run = begin(place, tmp_path / "run", "linear", ("epochs=1", "batch_size=4", "window=16"))
+
+    class Told(Ranks):
+        """Hears of a signal to another process the first time that is asked after the eight updates of the epoch."""
+
+        asked: ClassVar = itertools.count(1)
+
+        def highest(self, values: list[int]) -> list[int]:
+            return [int(signal.SIGTERM), 0] if next(self.asked) == 9 else values
+
+    with pytest.raises(InterruptedRunError, match=r"stopped by SIGTERM\. 'vl train-head --resume"):
+        carry_out(run, device=CPU, observer=Silent(), ranks=Told())
+    _, state = load_tensors(run / "last.safetensors")
+    assert (state["epoch"], state["batch"]) == (0, 8)
+    assert carry_out(run, device=CPU, observer=Silent())["epochs"] == 1
 
 
 def test_every_process_has_a_gpu_of_its_own_or_none_begins(monkeypatch: pytest.MonkeyPatch) -> None:
