@@ -16,13 +16,16 @@ from cli.extract_command import SCENE_BACKBONES, find_labels
 from cli.options import OptionError, per_name, positive, split
 from cli.output import print_line
 from cli.signals import resumable_signals
-from cli.train_command import FLAGS, RUNS, announce, show
+from cli.train_command import FLAGS, RUNS, announce, place_words, require_folder, show, together
 from stores.names import printable
 
 if TYPE_CHECKING:
+    import torch
+
     from extract.plan import Plan
     from heads.clip_windows import Videos
     from heads.options import TrainOptions
+    from heads.ranks import Ranks
     from heads.run import RunPlan
 
 SIZES = {"stan-small": ("resnet18",), "stan-large": SCENE_BACKBONES}  # whose networks learn
@@ -76,7 +79,7 @@ def finetune(
     window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
     schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 (autocast) or fp64.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
     train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
@@ -91,11 +94,11 @@ def finetune(
     if resume is not None:
         if head or videos or out or set_ or init:
             raise OptionError("--resume RUN takes everything from the run; give nothing else.")
-        with resumable_signals():
-            show([go_on(resume, device, workers)], as_json)
+        with resumable_signals(), together(device) as (place, ranks):
+            result = go_on(resume, Crew(place, ranks, workers))
+            if ranks.first:
+                show([result], as_json)
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise OptionError("vl finetune trains in one process; torchrun is for vl train-head.")
     if head is None or not videos:
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
     names = backbones_of(head, backbone)
@@ -124,7 +127,8 @@ def finetune(
         "checkpoint_activations": checkpoint_activations,
     }
     lists = {"train": train_list, "val": val_list, "test": test_list}
-    with resumable_signals():
+    with resumable_signals(), together(device) as (place, ranks):
+        require_folder(ranks, out)
         result = start(
             head,
             asked,
@@ -135,10 +139,10 @@ def finetune(
             split_seed=seed,
             init=init,
             out=out,
-            device=device,
-            workers=workers,
+            crew=Crew(place, ranks, workers),
         )
-    show([result], as_json)
+        if ranks.first:
+            show([result], as_json)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +168,23 @@ class Asked:
         return cls(**{**fields, **lists})
 
 
+@dataclasses.dataclass(frozen=True)
+class Crew:
+    """Who does the work."""
+
+    device: torch.device
+    ranks: Ranks
+    workers: int | None  # decode processes of each of the processes that train; None: its share of the processors
+
+    @property
+    def decoders(self) -> int:
+        """Decode processes of this process."""
+        from extract.workers import default_workers
+        from heads.ranks import processes_here
+
+        return self.workers or max(1, default_workers() // processes_here())
+
+
 def start(
     head: str,
     asked: Asked,
@@ -175,18 +196,20 @@ def start(
     split_seed: int,
     init: Path | None,
     out: Path | None,
-    device: str,
-    workers: int | None,
+    crew: Crew,
 ) -> dict[str, Any]:
     """Plan a run, write its folder, and carry it out; one that lies unfinished in `out` goes on."""
+    if not crew.ranks.first:
+        assert out is not None, "several processes have a folder"
+        return follow(out, crew)
     from heads.checkpoint import build_model, create_run, new_run, read_config
     from heads.end_to_end import TuneOptions
-    from heads.run import find_device, plan_run, require_resumable
+    from heads.run import plan_run, require_resumable, require_shareable
     from stores.labels import Labels
 
     name = "stan" if head in SIZES else head
     options, training = training_options(name, settings, init)
-    TuneOptions(**tuning)  # what is wrong with it shall be said before videos are looked through
+    require_shareable(TuneOptions(**tuning), crew.ranks)  # what is wrong shall be said before videos are looked through
     label_file, document = find_labels([Path(path) for path in asked.videos], labels)
     if document is None:
         raise OptionError("there are no labels: give --labels FILE (csv or json), or put a labels.csv into the folder.")
@@ -194,7 +217,7 @@ def start(
         dtype = str(read_config(init).features[0]["spec"]["dtype"])
         asked = dataclasses.replace(asked, dtype=dtype)
     folder = (out.parent if out is not None else RUNS).absolute()
-    videos, plan, asked = open_videos(asked, device, workers, folder)
+    videos, plan, asked = open_videos(asked, str(crew.device), crew.decoders, folder)
     learning = SIZES.get(head, asked.backbones)
     sets = tuple(name for name, spec in plan.specs.items() if spec.backbone in learning)
     run_plan: RunPlan = plan_run(
@@ -214,12 +237,14 @@ def start(
     )
     if out is not None and (out / "config.json").exists():
         require_resumable(out, run_plan.config)
-        return carry(out, videos, device)
+        crew.ranks.wait()
+        return carry(out, videos, crew)
     build_model(run_plan.config, videos.networks)  # what does not fit shall be said before a folder is made
     run = out or new_run(RUNS, head)
     create_run(run, run_plan.config, run_plan.labels)
-    announce(run, run_plan, str(find_device(device)))
-    return carry(run, videos, device)
+    announce(run, run_plan, place_words(crew.device, crew.ranks))
+    crew.ranks.wait()
+    return carry(run, videos, crew)
 
 
 def training_options(name: str, settings: tuple[str, ...], init: Path | None) -> tuple[dict[str, Any], TrainOptions]:
@@ -276,8 +301,11 @@ def absolute(choice: str) -> str:
     return f"{name}{equals}{Path(path).absolute()}" if Path(path).is_file() else choice
 
 
-def open_videos(asked: Asked, device: str, workers: int | None, folder: Path) -> tuple[Videos, Plan, Asked]:
-    """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known."""
+def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: bool = True) -> tuple[Videos, Plan, Asked]:
+    """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known.
+
+    `look`: as `extract.clips.clip_store` has it; who may not says nothing either.
+    """
     from extract.clip_reader import ClipReader
     from extract.clips import clip_store
     from extract.extract_options import ExtractOptions
@@ -285,10 +313,8 @@ def open_videos(asked: Asked, device: str, workers: int | None, folder: Path) ->
     from extract.plan import make_plan
     from extract.scenes import SceneCutting
     from extract.weights import parse_weight_choices
-    from extract.workers import default_workers
     from heads.clip_windows import Videos
     from heads.end_to_end import ClipNetwork
-    from heads.run import find_device
     from stores.spec import Granularity
 
     options = ExtractOptions(
@@ -300,7 +326,7 @@ def open_videos(asked: Asked, device: str, workers: int | None, folder: Path) ->
         window=asked.frames,
         dense=None if asked.scenes else "windowed",
         dtype=asked.dtype,
-        device=str(find_device(device)),
+        device=device,
         planes=False,
         scenes=SceneCutting(**asked.cutting) if asked.cutting else None,
     )
@@ -312,25 +338,33 @@ def open_videos(asked: Asked, device: str, workers: int | None, folder: Path) ->
     found = enumerate_videos([Path(path) for path in asked.videos])
     if not found.videos:
         raise OptionError(f"no videos in {', '.join(asked.videos)}.")
-    plan = make_plan(options, report=print_line)
+    say = print_line if look else silent
+    plan = make_plan(options, report=say)
     if not asked.plans:
         decisive = json.dumps([asked.videos, [str(rate) for rate in plan.decode.rates], dict(asked.cutting)])
         key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
-    count = workers or default_workers()
-    store = clip_store(Path(asked.plans), found.videos, plan, failures=found.failures, workers=count, report=print_line)
+    store = clip_store(
+        Path(asked.plans), found.videos, plan, failures=found.failures, workers=workers, report=say, look=look
+    )
     for failure in store.failures():
-        print_line(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
+        say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
     networks = {}
     for name, of in store.sets.items():
         clip = of.network.backbone.clip
         shape = (of.network.window, clip.crop, clip.crop, 3)
         networks[name] = ClipNetwork(of.network.backbone, of.network.backbone.name, of.level, shape)
-    return Videos(store, ClipReader(store, augment=kind, workers=count), networks), plan, asked
+    return Videos(store, ClipReader(store, augment=kind, workers=workers), networks), plan, asked
 
 
-def go_on(run: Path, device: str, workers: int | None) -> dict[str, Any]:
+def silent(_text: str) -> None:
+    """What the first process says, the others need not repeat."""
+
+
+def go_on(run: Path, crew: Crew) -> dict[str, Any]:
     """Carry out the rest of a run."""
+    if not crew.ranks.first:
+        return follow(run, crew)
     from heads.checkpoint import read_config
 
     config = read_config(run)
@@ -338,14 +372,29 @@ def go_on(run: Path, device: str, workers: int | None) -> dict[str, Any]:
         raise OptionError(f"{run} was begun by vl train-head: 'vl train-head --resume {run}' goes on.")
     if (run / "result.json").is_file():
         raise OptionError(f"{run} is finished. 'vl score {run}' scores it; give --out a new folder to train again.")
-    videos, _, _ = open_videos(Asked.from_dict(config.finetune["clips"]), device, workers, run.parent)
-    return carry(run, videos, device)
+    clips = Asked.from_dict(config.finetune["clips"])
+    videos, _, _ = open_videos(clips, str(crew.device), crew.decoders, run.parent)
+    crew.ranks.wait()
+    return carry(run, videos, crew)
 
 
-def carry(run: Path, videos: Videos, device: str) -> dict[str, Any]:
-    """Carry out a run with its progress on stderr."""
+def follow(run: Path, crew: Crew) -> dict[str, Any]:
+    """Carry out a run beside the first process, once that has looked through the videos and begun it or found it."""
+    from heads.checkpoint import read_config
+
+    crew.ranks.wait()
+    finetune = read_config(run).finetune
+    assert finetune is not None, "the first process has looked"
+    clips = Asked.from_dict(finetune["clips"])
+    videos, _, _ = open_videos(clips, str(crew.device), crew.decoders, run.parent, look=False)
+    return carry(run, videos, crew)
+
+
+def carry(run: Path, videos: Videos, crew: Crew) -> dict[str, Any]:
+    """Carry out a run with its progress on stderr, that of the first process."""
     from cli.training_progress import TrainingProgress
-    from heads.run import carry_out, find_device
+    from heads.run import carry_out
 
-    with TrainingProgress() as progress:
-        return {"run": str(run), **carry_out(run, device=find_device(device), observer=progress, clips=videos)}
+    with TrainingProgress(quiet=not crew.ranks.first) as progress:
+        result = carry_out(run, device=crew.device, observer=progress, clips=videos, ranks=crew.ranks)
+    return {"run": str(run), **result}

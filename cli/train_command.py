@@ -55,7 +55,7 @@ def train_head(
     window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
     schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 (autocast) or fp64.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
     val_list: Annotated[Path | None, typer.Option(help="File of ids to choose the epoch on.")] = None,
@@ -100,10 +100,7 @@ def train_head(
     )
     results = []
     with resumable_signals(), together(device) as (place, ranks):
-        require(
-            ranks.world == 1 or (out is not None and seeds == 1),
-            "several processes train one run: give --out, where a restart goes on, and one seed.",
-        )
+        require_folder(ranks, out, seeds)
         for number in range(seed, seed + seeds):
             folder = out if out is None or seeds == 1 else out.with_name(f"{out.name}-seed{number}")
             results.append(start(choice, number, folder, place, ranks))
@@ -169,6 +166,19 @@ def together(device: str) -> Iterator[tuple[torch.device, Ranks]]:
         yield place, ranks
 
 
+def require_folder(ranks: Ranks, out: Path | None, seeds: int = 1) -> None:
+    """Raise unless all processes know which run they train, after a restart too."""
+    require(
+        ranks.world == 1 or (out is not None and seeds == 1),
+        "several processes train one run: give --out, where a restart goes on, and one seed.",
+    )
+
+
+def place_words(device: torch.device, ranks: Ranks) -> str:
+    """Where a run is trained."""
+    return f"{device}, {ranks.world} processes" if ranks.world > 1 else str(device)
+
+
 def start(choice: Choice, seed: int, out: Path | None, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """Begin one run and carry it out; a run that lies unfinished in `out` with the same config goes on."""
     if not ranks.first:
@@ -211,7 +221,7 @@ def start(choice: Choice, seed: int, out: Path | None, device: torch.device, ran
         return go_on(out, device, ranks)
     run = out or new_run(RUNS, choice.head)
     create_run(run, plan.config, plan.labels)
-    announce(run, plan, f"{device}, {ranks.world} processes" if ranks.world > 1 else str(device))
+    announce(run, plan, place_words(device, ranks))
     ranks.wait()
     return carry(run, device, ranks)
 

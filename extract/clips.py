@@ -241,6 +241,7 @@ def clip_store(
     workers: int = 1,
     limits: Limits | None = None,
     report: Callable[[str], None] | None = None,
+    look: bool = True,
 ) -> ClipStore:
     """The clips of these videos; the plans at `path` are used, and those that it lacks are made and written there.
 
@@ -248,9 +249,11 @@ def clip_store(
         path: a JSON file of plans, made if absent; one of other settings is made anew.
         failures: inputs that could not even be listed.
         report: is told how many videos have to be looked through.
+        look: False: another process has made the plans, and a video without one could not be decoded.
 
     Raises:
         DamageError: the file holds something else.
+        StoreError: nobody may look, and a video is not the file that its plan was made of.
         BackboneError: the plan has networks that are not trained on clips.
     """
     networks_of(plan)
@@ -266,10 +269,15 @@ def clip_store(
             sizes[video.id] = status.st_size, status.st_mtime_ns
         known = kept.get(video.id)
         if known is None or (known.size, known.mtime_ns) != sizes[video.id]:
+            if known is not None and not look:
+                raise StoreError(
+                    f"'{printable(video.path)}' has another size or time than the file that was looked through: all "
+                    "processes need the same videos, in a shared folder or copied with their times."
+                )
             kept.pop(video.id, None)
             wanted.append(video)
     failed = list(failures)
-    if wanted:
+    if wanted and look:
         if report is not None:
             report(f"{len(wanted)} of {len(inputs)} videos are looked through for their {plan_words(plan)}")
         try:

@@ -228,11 +228,12 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
         built = head(head.config_class(**config.options))
     except (TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"the options {dict(config.options)} do not make a {config.head}: {error}.") from error
+    dtype = torch.float64 if config.training.precision == "fp64" else torch.float32
     widths: dict[str, int] = {}
     for role, spec in config.specs:
         widths[role] = widths.get(role, 0) + spec.row_shape[-1]
     if config.finetune is None:
-        return Model(built, widths)
+        return Model(built, widths).to(dtype)
     if networks is None:
         raise HeadError(
             "the run was trained end to end, by 'vl finetune'. Its head on stored features is RUN/stored, for features "
@@ -241,7 +242,8 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
     tuning = TuneOptions.from_dict(config.finetune["options"])
     roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
     learning = [role for role, name in roles.items() if name in tuning.learning]
-    return EndToEnd(built, widths, {role: networks[name] for role, name in roles.items()}, learning, tuning)
+    of_roles = {role: networks[name] for role, name in roles.items()}
+    return EndToEnd(built, widths, of_roles, learning, tuning).to(dtype)
 
 
 def load_run(path: Path, device: torch.device | str = "cpu", networks: Mapping[str, ClipNetwork] | None = None) -> Run:

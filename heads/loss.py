@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from heads.layers import at_least_float32
+
 if TYPE_CHECKING:  # a head's loss comes from here
     from heads.head import Batch, Scores
 
@@ -20,7 +22,7 @@ MOST_WEIGHT = 100.0
 
 
 def known_labels(batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Labels as floats of the logits' shape, and how much each counts: 0 where it does not.
+    """Labels as numbers of the logits' shape, in float32 or wider, and how much each counts: 0 where it does not.
 
     A label counts where it is 0 or 1 (not -1) and, for a row head, where the row is real: as 1, or for a positive
     one of a batch with class weights as the weight of its class.
@@ -29,7 +31,8 @@ def known_labels(batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor]:
     known = batch.labels >= 0
     if logits.dim() == 3:  # row head: (B, N, C), on the grid of the first role
         known &= next(iter(batch.mask.values()))[..., None]
-    labels, weight = batch.labels.clamp(min=0).to(torch.float32), known.to(torch.float32)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    labels, weight = batch.labels.clamp(min=0).to(dtype), known.to(dtype)
     if batch.class_weights is not None:
         weight = weight * torch.where(labels == 1, batch.class_weights, 1.0)
     return labels, weight
@@ -45,14 +48,15 @@ def balancing_weights(positives_C: NDArray[np.integer], known_C: NDArray[np.inte
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Mean over the known labels of the cross entropy of each score by itself, in float32.
+    """Mean over the known labels of the cross entropy of each score by itself, in float32 or wider.
 
     Args:
         logits: any shape.
         labels: 0 or 1, of that shape.
         known: how much each label counts in the mean, 0 where not at all; with none known the loss is 0.
     """
-    each = functional.binary_cross_entropy_with_logits(logits.float(), labels, weight=known, reduction="sum")
+    logits = at_least_float32(logits)
+    each = functional.binary_cross_entropy_with_logits(logits, labels, weight=known, reduction="sum")
     return each / known.sum().clamp(min=1)
 
 

@@ -17,6 +17,8 @@ from heads.head import Head, HeadError
 from stores.labels import Boundary, LabelAt
 from stores.names import printable
 
+Precision = Literal["fp32", "bf16", "fp64"]
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -43,7 +45,7 @@ class TrainOptions:
     select: Literal["map", "gap"] = "map"  # validation score that chooses the epoch: mAP, or GAP of whole videos
     patience: int = 0  # validations without a better score before the end; 0: never
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
+    precision: Precision = "fp32"  # bf16: autocast, weights stay float32; fp64: weights too, to compare runs by
     standardise: bool = True  # features to mean 0 and deviation 1, as the training rows have them
     resident: bool | None = None  # rows stay on the device; None: if they fit
     label_at: LabelAt | None = None  # None: as the labels say

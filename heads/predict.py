@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from heads.head import HeadError
+from heads.options import Precision
 from heads.plan import Crops, covering_windows, sliding_windows, whole_videos
 from heads.samples import SampledWindows, ViewScores
 from heads.standardise import Model
@@ -33,7 +34,7 @@ class Reading:
     window: int  # rows; a video head sees whole videos
     stride: int  # rows from one window to the next
     batch_size: int
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
     def plan(self, windows: Windows, videos: Sequence[int]) -> list[Crops]:
         """Batches that cover the videos."""

@@ -5,28 +5,40 @@ and so on; a gradient is the sum over all processes, divided by the number of la
 W processes do what one does with the same batches, up to the order of additions. A process whose share is empty
 computes the first sample of the batch and counts it as nothing.
 
-Process 0 alone writes. All agree at every update on whether to save or to stop, and after a crash torchrun starts all
-of them anew, from the last checkpoint.
+Process 0 alone writes. All agree at every update on whether to save or to stop. Where one ends too early, the others
+notice as soon as they wait for it, and end with a line that says so; torchrun starts all of them anew, from the last
+checkpoint.
 """
 
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from heads.head import HeadError
 from heads.plan import Crops
+from stores.errors import InterruptedRunError
+from stores.names import printable
 
 T = TypeVar("T")
+POLL_S = 0.05
+ROUND = 8  # results that each process gives at a time
+# So long a process may wait for others: while the first looks through all videos, say. Who has died is noticed at once
+# on the same machine, and on others by torchrun.
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,8 @@ class Ranks:
     def add_up(self, x: Tensor) -> Tensor:
         """`x` becomes its sum over all processes."""
         if self.world > 1:
-            dist.all_reduce(x)
+            with others_wanted(self.rank, self.world):
+                dist.all_reduce(x)
         return x
 
     def add_up_gradients(self, weights: Iterable[Tensor]) -> None:
@@ -69,15 +82,15 @@ class Ranks:
             return
         weights = [weight for weight in weights if weight.requires_grad]
         there = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.uint8)
-        dist.all_reduce(there, dist.ReduceOp.MAX, group=self.control)
+        with others_wanted(self.rank, self.world):
+            dist.all_reduce(there, dist.ReduceOp.MAX, group=self.control)
         wanted = [weight for weight, has in zip(weights, there.tolist(), strict=True) if has]
         for weight in wanted:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        for dtype in {weight.dtype for weight in wanted}:  # one message for all of a kind
+        for dtype in dict.fromkeys(weight.dtype for weight in wanted):  # one message for all of a kind
             gradients = [weight.grad for weight in wanted if weight.dtype is dtype and weight.grad is not None]
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            dist.all_reduce(flat)
+            flat = self.add_up(torch.cat([gradient.reshape(-1) for gradient in gradients]))
             parts = flat.split([gradient.numel() for gradient in gradients])  # type: ignore[no-untyped-call]
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
@@ -87,7 +100,8 @@ class Ranks:
         if self.world == 1:
             return values
         found = torch.tensor(values)
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
+        with others_wanted(self.rank, self.world):
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self.control)
         highest: list[int] = found.tolist()
         return highest
 
@@ -96,13 +110,46 @@ class Ranks:
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value, group=self.control)
+        with others_wanted(self.rank, self.world):
+            dist.all_gather_object(found, value, group=self.control)
         return found
+
+    def collect(self, own: Iterable[T]) -> Iterator[T]:
+        """What all processes have, for the first of them; the others give theirs away as they go, and get nothing."""
+        if self.world == 1:
+            yield from own
+            return
+        left = iter(own)
+        while any(parts := self.gather(list(islice(left, ROUND)))):
+            if self.first:
+                for part in parts:
+                    yield from part
+
+    def copy_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give every tensor the values that it has in the first process."""
+        if self.world > 1:
+            with others_wanted(self.rank, self.world):
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
         """Go on when all have come here."""
         if self.world > 1:
-            dist.barrier(group=self.control)
+            with others_wanted(self.rank, self.world):
+                dist.barrier(group=self.control)
+
+
+@contextmanager
+def others_wanted(rank: int, world: int) -> Iterator[None]:
+    """Inside, a process waits for the others of `world`; that one of them is gone is no bug of those that waited."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = printable(str(error).partition("] ")[2].partition(". ")[0][:100] or str(error)[:100])
+        raise InterruptedRunError(
+            f"process {rank} of {world} ends because it lost another one ({reason}); where that one had something to "
+            "say, it said so."
+        ) from error
 
 
 ALONE = Ranks()
@@ -120,12 +167,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield ALONE
         return
     store, rank, world = next(rendezvous("env://"))
-    # torchrun keeps its store over a restart, with the addresses of processes that are dead.
-    fresh = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    with others_wanted(rank, world):
+        fresh = fresh_part(store, rank, world)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=world)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=world, timeout=PATIENCE)
     try:
-        control = dist.new_group(backend="gloo") if device.type == "cuda" else None  # None: that of all
+        own = device.type == "cuda"  # else the group of all will do
+        control = dist.new_group(backend="gloo", timeout=PATIENCE) if own else None
         yield Ranks(dist.get_rank(), dist.get_world_size(), control)
     finally:
         dist.destroy_process_group()
@@ -136,6 +184,34 @@ def local_device(device: torch.device) -> torch.device:
     local = os.environ.get("LOCAL_RANK")
     if local is None or device != torch.device("cuda"):  # the CPU, or a GPU by its number
         return device
-    if int(local) >= torch.cuda.device_count():
-        raise HeadError(f"torchrun started process {local} here, but there are {torch.cuda.device_count()} GPUs.")
+    if processes_here() > torch.cuda.device_count():  # all of them say so: one alone would be waited for
+        raise HeadError(f"torchrun started {processes_here()} processes here for {torch.cuda.device_count()} GPUs.")
     return torch.device("cuda", int(local))
+
+
+def processes_here() -> int:
+    """How many processes torchrun started on this machine, which share its processors; 1 without torchrun."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def fresh_part(store: Store, rank: int, world: int) -> PrefixStore:
+    """A part of a store for these processes alone, once all of them have come.
+
+    torchrun keeps one store over all restarts, with the addresses of processes that are dead, and its agents may count
+    restarts differently. So every process asks under a name that nobody had before, and the first answers each.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"vl/{rank}/asks", own)
+        while not store.check([f"vl/{own}/answer"]):  # and not `get`, inside which no signal is heard
+            time.sleep(POLL_S)
+        own = store.get(f"vl/{own}/answer").decode()
+        store.set(f"vl/{own}/{rank}", "here")
+    left = [] if rank else list(range(1, world))
+    while left:
+        for other in left:
+            if store.check([f"vl/{other}/asks"]):  # perhaps of one that is dead: it is asked again
+                store.set(f"vl/{store.get(f'vl/{other}/asks').decode()}/answer", own)
+        left = [other for other in left if not store.check([f"vl/{own}/{other}"])]
+        time.sleep(POLL_S)
+    return PrefixStore(f"vl/{own}", store)

@@ -30,7 +30,7 @@ from heads.checkpoint import (
 )
 from heads.clip_windows import ClipWindows, Videos
 from heads.cost import PeakMemory
-from heads.end_to_end import ClipNetwork
+from heads.end_to_end import ClipNetwork, TuneOptions
 from heads.head import HeadError, head_class
 from heads.initial import Initial, load_initial
 from heads.options import TrainOptions, full_config
@@ -181,6 +181,8 @@ def carry_out(
     if (config.finetune is None) != (clips is None):
         way = "train-head" if config.finetune is None else "finetune"
         raise HeadError(f"{printable(run)} was begun by vl {way}: 'vl {way} --resume {printable(run)}' goes on.")
+    if config.finetune is not None:
+        require_shareable(TuneOptions.from_dict(config.finetune["options"]), ranks)
     stores = open_stores(config) if clips is None else [clips.store]
     networks = None if clips is None else clips.networks
     memory = PeakMemory(device)
@@ -196,18 +198,20 @@ def carry_out(
         training.memory = memory
         if clips is not None:
             training.command = "finetune"
-            check_tuning(training, clips, sources)
+            if ranks.first:
+                check_tuning(training, clips, sources)
+            ranks.wait()
         training.run()
-        if not ranks.first:
-            return {}
         trained = load_run(run, device, networks)
-        if clips is not None:
+        ranks.copy_first(trained.model.state_dict().values())  # whatever a network file system still shows the others
+        if ranks.first and clips is not None:
             write_stored_run(trained, labels)
         predictions = {}
         for name in ("val", "test"):
             if members[name]:
                 out = run / f"{name}.zarr"
-                disk.remove_tree(out)  # of an attempt that did not finish
+                if ranks.first:
+                    disk.remove_tree(out)  # of an attempt that did not finish
                 counted = [*config.split[name], *config.absent[name]]
                 kept = labels.only(config.matched[video] for video in counted).to_dict()
                 keep = config.training.keep_windows
@@ -220,14 +224,26 @@ def carry_out(
                     split=name,
                     labels=kept,
                     keep_windows=keep,
+                    ranks=ranks,
                 )
                 predictions[name] = str(out)
+        if not ranks.first:
+            return {}
         result = outcome(config, training, members["train"], predictions, memory)
         write_json(run / "result.json", result)
         return result
     finally:
         for store in stores:
             store.close()
+
+
+def require_shareable(options: TuneOptions, ranks: Ranks) -> None:
+    """HeadError for batch norm that is tuned by several processes: each would take the statistics of its share."""
+    if ranks.world > 1 and options.batch_norm == "tuned":
+        raise HeadError(
+            "batch_norm=tuned takes its statistics from all clips of a batch, and each process sees its share alone. "
+            "Train with --batch-norm frozen, or in one process."
+        )
 
 
 def require_resumable(run: Path, config: RunConfig) -> None:
@@ -277,8 +293,10 @@ def prepare(
         model = build_model(config, networks).to(windows.device)
     if config.init is not None:
         load_initial(model, run, config)
-    elif config.training.standardise and not (networks and (run / "last.safetensors").exists()):  # else it is kept
-        model.standardise.set_statistics(windows.statistics(members["train"]))
+    elif config.training.standardise:
+        if ranks.first and not (networks and (run / "last.safetensors").exists()):  # else it is kept
+            model.standardise.set_statistics(windows.statistics(members["train"]))
+        ranks.copy_first(model.standardise.buffers())
     windows.fill_missing(model.standardise.means)
     of_videos = [np.atleast_2d(windows.labels_of(video)).max(axis=0) for video in members["train"]]
     model.head.learn_labels(torch.from_numpy(np.stack(of_videos)).to(windows.device))

@@ -9,7 +9,9 @@ Shape letters: N rows, C classes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from heads.answers import WINDOWS
 from heads.checkpoint import BEST, Run, file_sha256
 from heads.head import HeadError
 from heads.predict import Reading, score_videos, score_windows
+from heads.ranks import ALONE, Ranks
 from heads.samples import SampledWindows
 from heads.sources import find_sources, find_views, require_equal_times
 from heads.windows import Windows
@@ -102,6 +105,7 @@ def write_scores(
     split: str | None,
     labels: dict[str, Any] | None,
     keep_windows: bool = False,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Score some videos of `windows` into the new store `out`.
 
@@ -110,6 +114,7 @@ def write_scores(
         split: the split that these are, if any.
         labels: `Labels.to_dict()` of what `vl score` shall compare with, if known.
         keep_windows: write the scores of MLAD's slide mode too, which takes a second pass over the rows.
+        ranks: the processes that come here together: each scores its share, and the first writes.
     """
     options, level = run.config.training, run.model.head.level
     grid = windows.sources[0]
@@ -130,15 +135,20 @@ def write_scores(
     }
     spec = score_spec(run)
     specs = {SET_NAME: spec}
-    of_windows: Iterable[tuple[int, NDArray[np.float32], NDArray[np.int64]]] = ()
+    own = ranks.own(videos)
+    of_videos = ranks.collect(score_videos(run.model, windows, own, reading))
+    of_windows: Iterator[tuple[int, NDArray[np.float32], NDArray[np.int64]]] = iter(())
     if keep_windows:
         assert isinstance(windows, Windows), "heads that score rows see no views"
         specs[WINDOWS] = dataclasses.replace(spec, settings={"window": reading.window, "stride": reading.stride})
-        of_windows = score_windows(run.model, windows, videos, reading)
+        of_windows = ranks.collect(score_windows(run.model, windows, own, reading))
+    if not ranks.first:
+        deque(chain(of_videos, of_windows), maxlen=0)
+        return
     try:
         with ZarrWriter(out, specs, provenance=dict.fromkeys(specs, run.config.versions)) as writer:
             writer.attach("prediction", attachment)
-            for video, scores in score_videos(run.model, windows, videos, reading):
+            for video, scores in of_videos:
                 name, times = windows.videos[video], windows.times[video]
                 info = dict(grid.features.entry(grid.ids[name]).info)
                 if level == "video":

@@ -181,7 +181,7 @@ class Stan(Head):
             return super().loss(scores, batch)
         labels_BC, known_BC = known_labels(batch, scores.logits)
         student_BC, taught_BC, teacher_BC = scores.earlier
-        decided_BC = (teacher_BC.detach() >= 0).to(torch.float32)
+        decided_BC = (teacher_BC.detach() >= 0).to(labels_BC.dtype)
         from_labels = binary_cross_entropy(student_BC, labels_BC, known_BC)
         from_teacher = binary_cross_entropy(taught_BC, decided_BC, known_BC)
         return binary_cross_entropy(teacher_BC, labels_BC, known_BC) + (from_labels + from_teacher) / 2

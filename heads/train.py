@@ -136,7 +136,8 @@ class Training:
         if not self.batches_an_epoch:
             raise HeadError("no training video has a row. 'vl info' shows what the store holds.")
         self.steps_an_epoch = -(-self.batches_an_epoch // options.accumulate)
-        self.known = torch.zeros((), device=windows.device)  # labels in the gradient so far, if that is a sum
+        dtype = next(model.parameters()).dtype
+        self.known = torch.zeros((), dtype=dtype, device=windows.device)  # labels in the gradient, if that is a sum
         self.class_weights = self.balance() if options.class_weights == "balanced" else None
         self.averaged = copy.deepcopy(model) if options.ema else None
         self.epochs = options.epochs or math.ceil(options.steps / self.steps_an_epoch)
@@ -186,6 +187,9 @@ class Training:
             HeadError: the loss is no number any more.
         """
         self.restore()
+        places = {(place.epoch, place.batch) for place in self.ranks.gather(self.position)}
+        if len(places) > 1:
+            raise HeadError(f"the processes found different checkpoints: {self.folder} must be one folder for all.")
         with stop_signal() as stop:
             while self.position.epoch < self.epochs and not self.out_of_patience:
                 self.run_epoch(stop)
@@ -209,8 +213,7 @@ class Training:
             self.events.loss(done, loss)
             self.observer.step(done, self.epochs * self.steps_an_epoch)
             due = time.monotonic() - self.saved_at >= self.options.checkpoint_seconds
-            signalled, due_anywhere = self.ranks.highest([stop.number or 0, int(due)])
-            stop.number = signalled or None
+            due_anywhere = self.agree(stop, due)
             if stop.number is not None or due_anywhere:
                 position.seconds += time.monotonic() - began
                 began = time.monotonic()
@@ -316,9 +319,12 @@ class Training:
         own = self.ranks.own(self.val)
         for video, of_video in score_videos(self.judged, self.windows, own, reading(self.model, self.options)):
             found[video] = of_video
-            if stop.number is not None and self.ranks.world == 1:  # several leave together, at the next update
-                self.save()
-                self.leave_if_asked(stop)
+            if stop.number is not None:
+                break
+        self.agree(stop)
+        if stop.number is not None:
+            self.save()
+            self.leave_if_asked(stop)
         for of_others in self.ranks.gather(found):
             found |= of_others
         scores = [found[video] for video in self.val if video in found]
@@ -335,6 +341,12 @@ class Training:
         """Whether validation has not improved for as long as the options allow."""
         return 0 < self.options.patience <= self.position.since_best
 
+    def agree(self, stop: StopSignal, due: bool = False) -> bool:
+        """Whether a checkpoint is due in any process; a signal that one has got becomes everybody's."""
+        signalled, due_anywhere = self.ranks.highest([stop.number or 0, int(due)])
+        stop.number = signalled or None
+        return bool(due_anywhere)
+
     def leave_if_asked(self, stop: StopSignal) -> None:
         """Raise if a signal came; the caller has saved."""
         if stop.number is not None:
@@ -342,7 +354,9 @@ class Training:
 
     def save(self) -> None:
         """Everything that the next step depends on, in one file, durably and at once; all processes come here."""
-        random = self.ranks.gather(torch.get_rng_state())
+        device = self.windows.device
+        on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        random = self.ranks.gather((torch.get_rng_state(), on_gpu))
         if not self.ranks.first:
             self.saved_at = time.monotonic()
             return
@@ -354,10 +368,10 @@ class Training:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         if self.averaged is not None:
             tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        tensors["random.cpu"] = random[0]
-        tensors |= {f"random.cpu.{rank}": state for rank, state in enumerate(random) if rank}
-        if self.windows.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.windows.device)
+        for rank, (of_cpu, of_gpu) in enumerate(random):
+            tensors[random_name("cpu", rank)] = of_cpu
+            if of_gpu is not None:
+                tensors[random_name("cuda", rank)] = of_gpu
         tensors["loss_sum"] = self.loss_sum
         save_tensors(self.folder / "last.safetensors", tensors, dataclasses.asdict(self.position))
         self.saved_at = time.monotonic()
@@ -382,13 +396,13 @@ class Training:
                 states.setdefault(int(index), {})[slot] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        own = "random.cpu" if self.ranks.first else f"random.cpu.{self.ranks.rank}"
+        own, own_gpu = (random_name(kind, self.ranks.rank) for kind in ("cpu", "cuda"))
         if own in tensors:
             torch.set_rng_state(tensors[own])
         else:  # there are more processes now
             torch.manual_seed(self.options.seed + RANK_SEEDS * self.ranks.rank)
-        if "random.cuda" in tensors and self.windows.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.windows.device)
+        if own_gpu in tensors and self.windows.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors[own_gpu], self.windows.device)
         self.loss_sum.copy_(tensors["loss_sum"])
         self.position = Position(**state)
         if not self.events.resume(self.position.events):
@@ -396,6 +410,11 @@ class Training:
                 done = entry["epoch"] * self.steps_an_epoch
                 self.events.epoch(done, entry["loss"], entry["lr"], entry["val"])
         self.observer.note(f"going on after {self.position.epoch} epochs and {self.position.batch} batches")
+
+
+def random_name(kind: str, rank: int) -> str:
+    """What a checkpoint calls the state of one process's random numbers, on the "cpu" or its "cuda"."""
+    return f"random.{kind}.{rank}" if rank else f"random.{kind}"
 
 
 def reading(model: Model, options: TrainOptions) -> Reading:

@@ -101,7 +101,8 @@ def head_activations(model: EndToEnd, rows: int) -> int:
     """Bytes that the head keeps of one pass over so many rows, as one window."""
     names = {role: f"{role}_mean" for role in model.standardise.roles}
     widths = {role: len(model.standardise.get_buffer(name)) for role, name in names.items()}
-    features = {role: torch.empty(1, rows, width, device="meta") for role, width in widths.items()}
+    dtype = next(model.head.parameters()).dtype
+    features = {role: torch.empty(1, rows, width, dtype=dtype, device="meta") for role, width in widths.items()}
     mask = {role: torch.ones(1, rows, dtype=torch.bool, device="meta") for role in features}
     batch = Batch(features, mask, torch.empty(1, rows, 2, device="meta"), videos=("one",))
     return kept_bytes(model.head, batch)

@@ -83,6 +83,18 @@ def test_the_indexed_kubernetes_job(code: int, ends: int, tmp_path: Path) -> Non
         assert shard_in(done.stdout) == (index + 1, count)
 
 
+@pytest.mark.parametrize("command", ["train-head", "finetune"])
+def test_the_page_trains_with_options_that_there_are(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    from cli.main import run as vl
+
+    vl([command, "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    lines = re.findall(rf"--no-python vl {command} .*", (DOCS / "cluster.md").read_text())
+    named = {word for line in lines for word in re.findall(r"--[a-z-]+", line.partition(command)[2])}
+    assert "--out" in named
+    assert named <= known
+
+
 def test_the_pages_name_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     from cli.main import run as vl
 

@@ -25,25 +25,16 @@ from heads.run import carry_out
 from stores import open_store
 from tests.cli.commands import Said, runner
 from tests.extract import narrow
-from tests.extract.test_clips import picture
-from tests.extract.video_files import write_video
+from tests.extract.labelled import labelled_videos
 from tests.heads.feature_stores import Killed, Killer
 
 QUICK = ("--set", "embed=16", "--set", "ffn=16", "--set", "num_layers=1", "--lr", "0.001", "--workers", "1")
-SUBSETS = ("train", "train", "train", "val", "test")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five short videos with labels."""
-    made = tmp_path_factory.mktemp("finetune") / "videos"
-    made.mkdir()
-    lines = ["video,start,end,label,subset"]
-    for number, subset in enumerate(SUBSETS):
-        write_video(made / f"v{number}.mp4", fps=12, frames=14 + 9 * number, draw=picture)
-        lines += [f"v{number},0,0.5,{label},{subset}" for label in ("odd" if number % 2 else "even", "all")]
-    (made / "labels.csv").write_text("\n".join(lines))
-    return made
+    return labelled_videos(tmp_path_factory.mktemp("finetune") / "videos", [14, 23, 32, 41, 50])
 
 
 @pytest.fixture(autouse=True)

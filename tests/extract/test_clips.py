@@ -25,7 +25,7 @@ from extract.plan import Plan, make_plan
 from extract.transform import resize_and_crop
 from extract.workers import _Worker
 from stores import open_store
-from stores.errors import DamageError
+from stores.errors import DamageError, StoreError
 from stores.spec import Granularity
 from tests.extract import narrow
 from tests.extract.video_files import write_video
@@ -168,6 +168,24 @@ def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_p
     (tmp_path / "clips.json").write_text(json.dumps({"videos": 3}))
     with pytest.raises(DamageError, match="holds no plans of clips"):
         look()
+
+
+def test_who_may_not_look_takes_what_another_process_found(videos: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes((videos / name).read_bytes())
+    (tmp_path / "bad.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(4000))
+    plan, path, said = plan_for(("resnet18",), "scene"), tmp_path / "clips.json", list[str]()
+    found = enumerate_videos([tmp_path]).videos
+    first = opened(tmp_path, plan, path)
+    kept = path.stat()
+    second = clip_store(path, found, plan, report=said.append, look=False)
+    assert second.plans == first.plans
+    assert list(second["resnet18.rgb.scene"]) == ["a.mp4", "b.mp4"]
+    assert said == []  # nobody looks at bad.mp4 again
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+    (tmp_path / "a.mp4").write_bytes((videos / "c.mp4").read_bytes())
+    with pytest.raises(StoreError, match=r"a\.mp4' has another size or time than the file that was looked through"):
+        clip_store(path, found, plan, look=False)
 
 
 def replaced(clips: ClipStore, path: Path) -> ClipStore:

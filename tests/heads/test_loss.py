@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heads.head import Batch, Scores
-from heads.loss import balancing_weights, scores_loss
+from heads.loss import balancing_weights, known_labels, scores_loss
 
 
 def row_batch(labels: list[list[list[int]]], mask: list[list[bool]]) -> Batch:
@@ -20,6 +20,16 @@ def test_loss_is_the_mean_over_known_labels_of_real_rows() -> None:
     logits = torch.tensor([[[2.0, 50.0], [-1.0, 0.0], [-70.0, -70.0]]])
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)) + math.log(2)) / 3
     assert float(scores_loss(Scores(logits), batch)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_double_logits_give_a_double_loss() -> None:
+    """A third has no exact float32, in which the loss would be wrong from the eighth digit on."""
+    batch = row_batch([[[1], [0]]], [[True, True]])
+    logits = torch.tensor([[[1 / 3], [-1 / 7]]], dtype=torch.float64)
+    expected = (math.log1p(math.exp(-1 / 3)) + math.log1p(math.exp(-1 / 7))) / 2
+    assert float(scores_loss(Scores(logits), batch)) == pytest.approx(expected, rel=1e-15)
+    assert known_labels(batch, logits)[0].dtype == torch.float64
+    assert known_labels(batch, logits.bfloat16())[0].dtype == torch.float32
 
 
 def test_earlier_logits_add_their_own_loss() -> None:
