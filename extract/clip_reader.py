@@ -3,7 +3,7 @@
 What is read is a function of what is asked for alone: however many workers decode, the same frames come in the same
 order. Each asked-for part of a video is one pass through it, of which only the wanted frames are handed over.
 
-Shape letters: R rows, T frames of a row, F different frames, H height, W width.
+Shape letters: K clips, T frames of a clip, F different frames, H height, W width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from stores.spec import Granularity
 AHEAD = 2  # parts of videos that may wait decoded, beside one for each worker
 
 Part = tuple[str, int, int]  # video, first row, one past the last row
-Clips = tuple[Tensor, Tensor]  # (F, H, W, 3) uint8 frames on the CPU, (R, T) which of them make up each row
+Clips = tuple[Tensor, Tensor, Tensor]
+"""(F, H, W, 3) uint8 frames, (K, T) which of them make up each clip, and (K, 2) which of the rows that a clip gives
+are wanted, from and up to; on the CPU."""
 
 
 class _SetPart(NamedTuple):
@@ -38,8 +40,9 @@ class _SetPart(NamedTuple):
     of: ClipSet
     rate: int  # index of its rate
     numbers_F: NDArray[np.int64]  # ascending
-    row_F: NDArray[np.int64]  # of the video, in which each frame is first seen
-    index_RT: Tensor
+    clip_F: NDArray[np.int64]  # of the video, in which each frame is first seen
+    index_KT: Tensor
+    wanted_K2: Tensor
 
 
 class ClipReader:
@@ -163,12 +166,15 @@ class _Reading:
         video, start, stop = self.parts[number]
         found = []
         for of in self.reader.store.sets.values():
-            frames_RT = of.frames(video)[start:stop]
-            numbers_F, first, index = np.unique(frames_RT, return_index=True, return_inverse=True)
-            row_F = start + first // max(frames_RT.shape[1], 1)
+            rows = of.rows_a_clip
+            clip_K = np.arange(start // rows, -(-stop // rows))
+            frames_KT = of.frames(video)[clip_K]
+            numbers_F, first, index = np.unique(frames_KT, return_index=True, return_inverse=True)
+            clip_F = clip_K[first // frames_KT.shape[1]]
             rate = self.rates.index(of.network.fps)
-            index_RT = torch.from_numpy(index.reshape(frames_RT.shape))
-            found.append(_SetPart(of, rate, numbers_F, row_F, index_RT))
+            index_KT = torch.from_numpy(index.reshape(frames_KT.shape))
+            wanted_K2 = np.clip(np.array([start, stop]) - clip_K[:, None] * rows, 0, rows)
+            found.append(_SetPart(of, rate, numbers_F, clip_F, index_KT, torch.from_numpy(wanted_K2)))
         return found
 
 
@@ -222,12 +228,12 @@ class _Filling:
 
     def _put(self, at: int, part: _SetPart, place_F: NDArray[np.int64], images: Tensor) -> None:
         clip, scenes = part.of.network.backbone.clip, part.of.spec.granularity is Granularity.SCENE
-        row_F = part.row_F[place_F] if scenes else np.zeros(len(place_F), np.int64)
-        for row in np.unique(row_F):  # frames of one scene are changed alike; windows overlap, and a video is one
-            of_row = np.flatnonzero(row_F == row)
-            random = generator(*(self.draw or (0, 0)), self.video, int(row), part.of.name)
-            changed = augmented(images[torch.from_numpy(of_row)], clip, self.augment, random)
-            self.frames[at][torch.from_numpy(place_F[of_row])] = changed
+        clip_F = part.clip_F[place_F] if scenes else np.zeros(len(place_F), np.int64)
+        for scene in np.unique(clip_F):  # frames of one scene are changed alike; windows overlap, and a video is one
+            of_scene = np.flatnonzero(clip_F == scene)
+            random = generator(*(self.draw or (0, 0)), self.video, int(scene), part.of.name)
+            changed = augmented(images[torch.from_numpy(of_scene)], clip, self.augment, random)
+            self.frames[at][torch.from_numpy(place_F[of_scene])] = changed
         self.count[at] += len(place_F)
 
     def finish(self) -> dict[str, Clips]:
@@ -238,4 +244,7 @@ class _Filling:
                     f"'{printable(self.video)}' gave {count} of {len(part.numbers_F)} frames: it is not the file that "
                     "the run began with. Put it back as it was, or start a new run."
                 )
-        return {part.of.name: (frames, part.index_RT) for part, frames in zip(self.sets, self.frames, strict=True)}
+        return {
+            part.of.name: (frames, part.index_KT, part.wanted_K2)
+            for part, frames in zip(self.sets, self.frames, strict=True)
+        }

@@ -241,7 +241,8 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
     tuning = TuneOptions.from_dict(config.finetune["options"])
     roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
     learning = [role for role, name in roles.items() if name in tuning.learning]
-    return EndToEnd(built, widths, {role: networks[name] for role, name in roles.items()}, learning, tuning)
+    below = {role: networks[name] for role, name in roles.items() if name in networks}  # other roles are of stored rows
+    return EndToEnd(built, widths, below, learning, tuning)
 
 
 def load_run(path: Path, device: torch.device | str = "cpu", networks: Mapping[str, ClipNetwork] | None = None) -> Run:

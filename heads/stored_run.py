@@ -7,6 +7,7 @@ RUN/stored/                a run of the head alone, for 'vl predict STORE --head
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
     """
     model, config = trained.model, trained.config
     assert isinstance(model, EndToEnd), "other runs read stored features already"
-    files, features = [], []
+    files: list[Path] = []
+    features: list[Mapping[str, Any]] = []
     for entry in config.features:
+        if entry["role"] not in model.trunks:
+            features.append(entry)  # of stored rows, which are what they were
+            continue
         trunk = model.trunks[str(entry["role"])]
         assert isinstance(trunk, Trunk)
         spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)

@@ -19,9 +19,11 @@ from extract.backbone import BACKBONES, BackboneError
 from extract.clip_reader import ClipReader, Clips, Part
 from extract.clips import ClipStore, clip_store
 from extract.extract_options import ExtractOptions
+from extract.i3d import InceptionI3d
 from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, extract_videos
 from extract.plan import Plan, make_plan
+from extract.plan_networks import clip_settings
 from extract.transform import resize_and_crop
 from extract.workers import _Worker
 from stores import open_store
@@ -75,7 +77,14 @@ WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride":
 
 @pytest.mark.parametrize(
     ("backbones", "level", "options"),
-    [(PAIR, "scene", {}), (("r2plus1d_18",), "clip", WINDOWED), (("resnet18",), "frame", {"fps": {"": 6.0}})],
+    [
+        (PAIR, "scene", {}),
+        (("r2plus1d_18",), "clip", WINDOWED),
+        (("resnet18",), "frame", {"fps": {"": 6.0}}),
+        (("resnet18",), "map", {"fps": {"": 6.0}}),
+        (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}}),  # 2 rows a clip
+        (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}, "stride": {"": 24}}),
+    ],
 )
 def test_rows_times_and_specs_are_those_of_extraction(
     videos: Path, tmp_path: Path, backbones: tuple[str, ...], level: str, options: dict[str, object]
@@ -92,7 +101,9 @@ def test_rows_times_and_specs_are_those_of_extraction(
             assert clips[name].entry(video).num_rows == len(features) > 1
             np.testing.assert_array_equal(clips[name].times(video), times)
             np.testing.assert_array_equal(clips[name].read(video).features, features)
-            assert clips[name].frames(video).shape == (len(features), clips[name].network.window)
+            clip_K = len(clips[name].frames(video))
+            assert clips[name].frames(video).shape == (clip_K, clips[name].network.window)
+            assert clip_K * clips[name].rows_a_clip >= len(features) > (clip_K - 1) * clips[name].rows_a_clip
 
 
 def whole(clips: ClipStore, names: Sequence[str]) -> list[Part]:
@@ -111,10 +122,35 @@ def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipSt
     (given,) = ClipReader(scenes).read([("a.mp4", 0, 3)])
     for name, rows in expected.items():
         clip = scenes[name].network.backbone.clip
-        frames, index = given[name]
+        frames, index, _ = given[name]
         wanted = torch.from_numpy(decoded[np.array(rows)])
         for row, of_row in zip(frames[index], wanted, strict=True):
             assert torch.equal(row, resize_and_crop(of_row, clip.resize, clip.crop))
+
+
+def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path) -> None:
+    """At 10 frames a second c.mp4 has 38: two clips of 16 with 2 maps each, and one of 6 frames with 1."""
+    plan = plan_for(("r2plus1d_18",), "map", dense="windowed", fps={"": 10.0}, window={"": 16})
+    clips = opened(videos, plan, tmp_path / "clips.json")
+    name = "r2plus1d_18.rgb.map"
+    assert clips[name].entry("c.mp4").num_rows == 5
+    every, middle = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4)])
+    frames, index, wanted = every[name]
+    assert wanted.tolist() == [[0, 2], [0, 2], [0, 1]]
+    assert index.tolist() == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
+    some, index, wanted = middle[name]
+    assert wanted.tolist() == [[1, 2], [0, 2]]
+    assert index.tolist() == [[*range(16)], [*range(16, 32)]]
+    assert torch.equal(some, frames[:32])
+
+
+def test_maps_alone_lie_side_by_side() -> None:
+    """Clips of 64 frames every 8 would give each of I3D's maps of 8 frames eight times over."""
+    options = ExtractOptions(backbones=("i3d",), dense="windowed")
+    assert clip_settings("i3d", InceptionI3d.clip, (Granularity.MAP,), options) == (64, 64, False)
+    assert clip_settings("i3d", InceptionI3d.clip, (Granularity.CLIP,), options) == (8, 64, False)
+    with pytest.raises(BackboneError, match="map rows of i3d would overlap"):
+        clip_settings("i3d", InceptionI3d.clip, (Granularity.CLIP, Granularity.MAP), options)
 
 
 def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
@@ -128,7 +164,7 @@ def test_any_number_of_workers_gives_the_same_frames_in_the_same_order(scenes: C
         flat(ClipReader(scenes, augment=augment, workers=workers).read(parts, draw=(5, 2)))  # type: ignore[arg-type]
         for workers in (1, 3)
     )
-    assert len(one) == len(three) == 4 * len(parts)
+    assert len(one) == len(three) == 2 * 3 * len(parts)
     assert all(torch.equal(left, right) for left, right in zip(one, three, strict=True))
 
 
@@ -140,7 +176,7 @@ def test_draws_differ_between_epochs_and_seeds_and_not_between_batches(scenes: C
     assert not torch.equal(first[0], epoch[0])
     assert not torch.equal(first[0], seed[0])
     (second,) = reader.read([("c.mp4", 1, 2)], draw=(0, 0))
-    frames, index = second["r2plus1d_18.rgb.scene"]
+    frames, index, _ = second["r2plus1d_18.rgb.scene"]
     of_all, of_rows = first[0], first[1]  # sorted by name, r2plus1d_18 comes first
     assert torch.equal(frames[index][0], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
 
@@ -211,7 +247,6 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
 @pytest.mark.parametrize(
     ("backbones", "level", "options", "message"),
     [
-        (("r2plus1d_18",), "map", {}, "cannot be trained by its map rows"),
         (("logmel",), "frame", {}, "networks on sound are not trained"),
         (("i3d",), "clip", {"weights": {"i3d": "random"}}, "is not trained on flow, views, convolutions"),
     ],
