@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from extract.augment import generator
 from extract.backbone import BACKBONES, BackboneError
-from extract.clip_reader import ClipReader, Clips, Part
+from extract.clip_reader import ClipReader, Clips, Part, _Reading, passes
 from extract.clips import ClipStore, clip_store
 from extract.extract_options import ExtractOptions
 from extract.i3d import InceptionI3d
@@ -25,7 +25,7 @@ from extract.pipeline import Observer, extract_videos
 from extract.plan import Plan, make_plan
 from extract.plan_networks import clip_settings
 from extract.transform import resize_and_crop
-from extract.workers import _Worker
+from extract.workers import DecodePool, Event, Finished, _Worker
 from stores import open_store
 from stores.errors import DamageError
 from stores.spec import Granularity
@@ -153,6 +153,54 @@ def test_maps_alone_lie_side_by_side() -> None:
         clip_settings("i3d", InceptionI3d.clip, (Granularity.CLIP, Granularity.MAP), options)
 
 
+@pytest.mark.parametrize("augment", ["none", "jitter"])
+def test_neighbouring_parts_of_a_video_share_a_pass_and_are_what_each_is_alone(
+    scenes: ClipStore, monkeypatch: pytest.MonkeyPatch, augment: str
+) -> None:
+    parts = [("c.mp4", 0, 2), ("c.mp4", 1, 4), ("c.mp4", 1, 2), ("a.mp4", 0, 3), ("c.mp4", 3, 4)]
+    reader = ClipReader(scenes, augment=augment, workers=2)  # type: ignore[arg-type]
+    begun: list[str] = []
+    real = _Worker.assign
+
+    def assign(worker: _Worker, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+        begun.append(video.path.name)
+        real(worker, video, wanted)
+
+    monkeypatch.setattr(_Worker, "assign", assign)
+    together = flat(reader.read(parts, draw=(3, 1)))
+    assert begun == ["c.mp4", "a.mp4", "c.mp4"]
+    alone = [tensor for part in parts for tensor in flat(reader.read([part], draw=(3, 1)))]
+    assert len(together) == len(alone)
+    assert all(torch.equal(left, right) for left, right in zip(together, alone, strict=True))
+    monkeypatch.setattr("extract.clip_reader.TOGETHER", 2 * 13 + 3 * 13)  # a scene has 12 frames and one
+    assert passes(parts, scenes) == [range(2), range(2, 3), range(3, 4), range(4, 5)]
+
+
+def test_decoding_ends_with_the_last_wanted_frame(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of the first scene of c.mp4 end at 12 of 45; one more shows that they do."""
+    counted: list[int] = []
+    real = _Reading._run
+
+    def run(reading: _Reading) -> None:
+        events = DecodePool.__iter__
+
+        def noted(pool: DecodePool) -> Iterator[Event]:
+            for event in events(pool):
+                if isinstance(event, Finished):
+                    counted.append(event.frames_decoded)
+                yield event
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DecodePool, "__iter__", noted)
+            real(reading)
+
+    monkeypatch.setattr(_Reading, "_run", run)
+    list(ClipReader(scenes).read([("c.mp4", 0, 1)]))
+    list(ClipReader(scenes).read([("c.mp4", 0, 4)]))
+    assert 12 <= counted[0] <= 13
+    assert counted[1] == 45
+
+
 def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
     return [tensor for part in given for name in sorted(part) for tensor in part[name]]
 
@@ -237,7 +285,7 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
         real(worker, video, wanted)
 
     monkeypatch.setattr(_Worker, "assign", assign)
-    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4"]) * 9)
+    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4", "a.mp4"]) * 5)
     next(reading)
     threading.Event().wait(1.0)
     assert 2 <= len(begun) <= 1 + 1 + 2  # taken, one worker's, and two ahead
