@@ -51,6 +51,8 @@ class _SetPart(NamedTuple):
 class ClipReader:
     """Reads parts of a store's videos as uint8 frames, of every set the ones that its network sees.
 
+    Decode processes stay from one reading to the next; the store ends them when it is closed.
+
     Args:
         store: the clips.
         augment: how frames are changed where a draw is asked for.
@@ -139,6 +141,7 @@ class _Reading:
             limits=store.limits,
             wanted=wanted,
             room=self.room,
+            idle=store.idle,
         ) as pool:
             with self.changed:
                 self.pool = pool
@@ -281,7 +284,7 @@ class _Filling:
                     f"'{printable(self.video)}' gave {count} of {len(part.numbers_F)} frames: it is not the file that "
                     "the run began with. Put it back as it was, or start a new run."
                 )
-            index, wanted = (torch.split(tensor, part.clips) for tensor in (part.index_KT, part.wanted_K2))
+            index, wanted = (torch.split(tensor, list(part.clips)) for tensor in (part.index_KT, part.wanted_K2))
             for of_part, index_KT, wanted_K2 in zip(found, index, wanted, strict=True):
                 own = (frames, index_KT) if len(found) == 1 else used(frames, index_KT)
                 of_part[part.of.name] = (*own, wanted_K2)

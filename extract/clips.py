@@ -30,7 +30,7 @@ from extract.extractors import Network, VideoRows, cell_times
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scene_rows import SceneRows, middle_frames
-from extract.workers import Failed, Frames, Limits, Restarted
+from extract.workers import Failed, Frames, IdleWorkers, Limits, Restarted
 from stores.errors import StoreError
 from stores.names import printable
 from stores.spec import Failure, FeatureSpec, Granularity, Rows, VideoEntry
@@ -145,6 +145,7 @@ class ClipStore:
         self.inputs = {video.id: video for video in inputs}
         self.plans = {video: plans[video] for video in self.inputs if video in plans}
         self.sets = {name: ClipSet(self, name, network) for network in networks_of(plan) for name in network.specs}
+        self.idle = IdleWorkers()  # of whoever decodes parts of these videos
         self._failed = list(failed)
         self._read: tuple[str, dict[str, Rows]] | None = None
 
@@ -187,8 +188,9 @@ class ClipStore:
         return {}
 
     def close(self) -> None:
-        """Forget the rows that were read last."""
+        """Forget the rows that were read last, and end idle decode processes; both come again when they are wanted."""
         self._read = None
+        self.idle.close()
 
     def extracted(self, video: str) -> dict[str, Rows]:
         """The rows of every set of one video, as extraction with these networks makes them."""
@@ -235,7 +237,7 @@ def networks_of(plan: Plan) -> tuple[Network, ...]:
         if network.fps is None and not plan.scenes:
             raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
     if plan.sounds:
-        raise BackboneError("networks on sound are not trained end to end; leave them out.")
+        raise BackboneError("networks on sound are not trained on videos: extract them, and give --features STORE.")
     return networks
 
 

@@ -68,8 +68,10 @@ def opened(folder: Path, plan: Plan, path: Path) -> ClipStore:
 
 
 @pytest.fixture(scope="module")
-def scenes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
-    return opened(videos, plan_for(PAIR, "scene"), tmp_path_factory.mktemp("plans") / "clips.json")
+def scenes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipStore]:
+    store = opened(videos, plan_for(PAIR, "scene"), tmp_path_factory.mktemp("plans") / "clips.json")
+    yield store
+    store.close()
 
 
 WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride": {"": 6}}
@@ -142,6 +144,7 @@ def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path
     assert wanted.tolist() == [[1, 2], [0, 2]]
     assert index.tolist() == [[*range(16)], [*range(16, 32)]]
     assert torch.equal(some, frames[:32])
+    clips.close()
 
 
 def test_maps_alone_lie_side_by_side() -> None:
@@ -247,8 +250,10 @@ def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_p
     assert said[1:] == ["1 of 2 videos are looked through for their scenes"]
     assert third.snapshot_id != first.snapshot_id
     assert third["resnet18.rgb.scene"].entry("b.mp4") == first["resnet18.rgb.scene"].entry("b.mp4")
+    other = replaced(third, videos / "b.mp4")
     with pytest.raises(BackboneError, match=r"'a\.mp4' gave 2 of 4 frames: it is not the file"):
-        list(ClipReader(replaced(third, videos / "b.mp4")).read([("a.mp4", 0, 4)]))
+        list(ClipReader(other).read([("a.mp4", 0, 4)]))
+    other.close()
     (tmp_path / "clips.json").write_text(json.dumps({"videos": 3}))
     with pytest.raises(DamageError, match="holds no plans of clips"):
         look()
@@ -274,6 +279,31 @@ def test_whoever_stops_reading_leaves_nothing_running(scenes: ClipStore) -> None
     assert len(list(islice(reading, 2))) == 2
     reading.close()
     assert threading.active_count() == before
+
+
+def test_decode_processes_stay_from_one_reading_to_the_next(videos: Path, tmp_path: Path) -> None:
+    """One that died while it had nothing to do, and those of a reading that was left, are replaced."""
+    clips = opened(videos, plan_for(("resnet18",), "scene"), tmp_path / "clips.json")
+    reader, parts = ClipReader(clips, workers=2), whole(clips, sorted(LENGTHS))
+    first = flat(reader.read(parts))
+    (one, two) = clips.idle._workers
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    assert {*clips.idle._workers} == {one, two}
+    two.process.kill()
+    two.process.wait()
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    assert one in clips.idle._workers
+    assert two not in clips.idle._workers
+    left = reader.read(parts * 20)
+    next(left)
+    left.close()
+    assert all(worker.video is None for worker in clips.idle._workers)
+    kept = [worker.process for worker in clips.idle._workers]
+    clips.close()
+    assert one.process.poll() is not None
+    assert all(process.poll() is not None for process in kept)
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    clips.close()
 
 
 def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
