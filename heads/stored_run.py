@@ -14,6 +14,7 @@ from typing import Any
 from heads.checkpoint import BEST, Run, create_run, file_sha256, load_tensors, save_tensors
 from heads.end_to_end import EndToEnd, Trunk
 from stores.labels import Labels
+from stores.names import slug
 from stores.spec import FeatureSpec
 
 STORED = "stored"
@@ -39,7 +40,7 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
         assert isinstance(trunk, Trunk)
         spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)
         if trunk.learns:
-            file = trained.path / f"{trunk.name}.safetensors"
+            file = trained.path / f"{slug(trunk.name, 100)}.safetensors"
             save_tensors(file, trunk.backbone.state_dict(), {})
             files.append(file)
             digest = file_sha256(file)
