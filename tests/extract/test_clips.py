@@ -136,7 +136,7 @@ def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path
     clips = opened(videos, plan, tmp_path / "clips.json")
     name = "r2plus1d_18.rgb.map"
     assert clips[name].entry("c.mp4").num_rows == 5
-    every, middle = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4)])
+    every, middle, end = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4), ("c.mp4", 3, 5)])
     frames, index, wanted = every[name]
     assert wanted.tolist() == [[0, 2], [0, 2], [0, 1]]
     assert index.tolist() == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
@@ -144,6 +144,10 @@ def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path
     assert wanted.tolist() == [[1, 2], [0, 2]]
     assert index.tolist() == [[*range(16)], [*range(16, 32)]]
     assert torch.equal(some, frames[:32])
+    some, index, wanted = end[name]
+    assert wanted.tolist() == [[1, 2], [0, 1]]
+    assert index.tolist() == [[*range(16)], [*range(16, 22), *[21] * 10]]
+    assert torch.equal(some, frames[16:])
     clips.close()
 
 
