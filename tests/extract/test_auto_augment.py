@@ -31,13 +31,13 @@ NUMBERED = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]
 
 
 def test_shearing_moves_each_row_by_its_distance_from_the_top() -> None:
-    """Of height 3 the rows' middles lie 0.5, 1.5 and 2.5 below the top; at 0.8 they move by 0.4, 1.2 and 2."""
+    """Of height 3 the rows' middles lie 0.5, 1.5 and 2.5 below the top; at 0.45 they move by 0.2, 0.7 and 1.1."""
     frames = picture([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]])
-    left = picture([[1, 2, 3, 4], [6, 7, 8, 0], [11, 12, 0, 0]])
-    assert torch.equal(sheared(frames, 0.8, 0), left)
-    right = picture([[1, 2, 3, 4], [0, 5, 6, 7], [0, 0, 9, 10]])
-    assert torch.equal(sheared(frames, -0.8, 0), right)
-    assert torch.equal(sheared(frames.transpose(1, 2), 0, 0.8), left.transpose(1, 2))
+    left = picture([[1, 2, 3, 4], [6, 7, 8, 0], [10, 11, 12, 0]])
+    assert torch.equal(sheared(frames, 0.45, 0), left)
+    right = picture([[1, 2, 3, 4], [0, 5, 6, 7], [0, 9, 10, 11]])
+    assert torch.equal(sheared(frames, -0.45, 0), right)
+    assert torch.equal(sheared(frames.transpose(1, 2), 0, 0.45), left.transpose(1, 2))
 
 
 def test_shifting_moves_by_whole_pixels_to_the_right_and_down() -> None:

@@ -319,10 +319,13 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
         real(worker, video, wanted)
 
     monkeypatch.setattr(_Worker, "assign", assign)
-    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4", "a.mp4"]) * 5)
+    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4", "b.mp4", "a.mp4", "a.mp4"]) * 5)
     next(reading)
     threading.Event().wait(1.0)
-    assert 2 <= len(begun) <= 1 + 1 + 2  # taken, one worker's, and two ahead
+    assert 2 <= len(begun) <= 1 + 2  # one worker's, and two ahead: of the first pass the second part is not taken yet
+    next(reading)
+    threading.Event().wait(1.0)
+    assert len(begun) == 1 + 1 + 2
     reading.close()
 
 
