@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def finetune(
     head: Annotated[
-        str | None, typer.Argument(help="stan-small, stan-large, or a head on frame or clip rows with --backbone.")
+        str | None, typer.Argument(help="stan-small, stan-large, or any other head with --backbone: vl heads.")
     ] = None,
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files, or folders of them.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; else labels.csv or .json beside the videos.")] = None,
@@ -49,6 +49,10 @@ def finetune(
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="The network that learns, for heads other than stan: vl backbones.")
+    ] = None,
+    features: Annotated[
+        list[Path] | None,
+        typer.Option(help="Feature store of rows that no network of the run makes, as gated's sound."),
     ] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME, PATH or random, as for vl extract.")] = None,
     fps: Annotated[list[str] | None, typer.Option(help="Frames a second, as for vl extract.")] = None,
@@ -92,7 +96,7 @@ def finetune(
 ) -> None:
     """Train a head and the networks below it on videos; scores validation and test videos at the end."""
     if resume is not None:
-        if head or videos or out or set_ or init:
+        if head or videos or out or set_ or init or features:
             raise OptionError("--resume RUN takes everything from the run; give nothing else.")
         with resumable_signals(), together(device) as (place, ranks):
             result = go_on(resume, Crew(place, ranks, workers))
@@ -118,6 +122,7 @@ def finetune(
             if value is not None
         },
         augment=augment or ("stan" if head in SIZES else "jitter"),
+        levels=levels_of(head),
     )
     tuning = {
         "backbone_lr": backbone_lr,
@@ -138,6 +143,7 @@ def finetune(
             lists={name: path for name, path in lists.items() if path is not None},
             split_seed=seed,
             init=init,
+            beside=tuple(features or ()),
             out=out,
             crew=Crew(place, ranks, workers),
         )
@@ -160,11 +166,12 @@ class Asked:
     augment: str
     dtype: str = "float32"  # of the rows that would be stored, which --init may have rounded
     plans: str = ""  # the file of the decode plans
+    levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
         """What a run's config keeps."""
-        lists = {name: tuple(fields[name]) for name in ("videos", "backbones", "weights")}
+        lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels")}
         return cls(**{**fields, **lists})
 
 
@@ -195,6 +202,7 @@ def start(
     lists: Mapping[str, Path],
     split_seed: int,
     init: Path | None,
+    beside: tuple[Path, ...],
     out: Path | None,
     crew: Crew,
 ) -> dict[str, Any]:
@@ -206,6 +214,7 @@ def start(
     from heads.end_to_end import TuneOptions
     from heads.run import plan_run, require_resumable, require_shareable
     from stores.labels import Labels
+    from stores.opening import open_store
 
     name = "stan" if head in SIZES else head
     options, training = training_options(name, settings, init)
@@ -216,6 +225,7 @@ def start(
     if init is not None:
         dtype = str(read_config(init).features[0]["spec"]["dtype"])
         asked = dataclasses.replace(asked, dtype=dtype)
+    stored = [open_store(path) for path in beside]
     folder = (out.parent if out is not None else RUNS).absolute()
     videos, plan, asked = open_videos(asked, str(crew.device), crew.decoders, folder)
     learning = SIZES.get(head, asked.backbones)
@@ -234,6 +244,7 @@ def start(
             "options": {**tuning, "learning": sets},
             "clips": dataclasses.asdict(asked),
         },
+        beside=stored,
     )
     if out is not None and (out / "config.json").exists():
         require_resumable(out, run_plan.config)
@@ -254,9 +265,6 @@ def training_options(name: str, settings: tuple[str, ...], init: Path | None) ->
     from heads.options import split_settings
 
     kind = head_class(name)
-    if "audio" in kind.roles or kind.accepts == {"map"}:
-        what = "sound" if "audio" in kind.roles else "maps"
-        raise OptionError(f"{name} reads {what}, which vl finetune does not make. Train it with vl train-head.")
     recipe: dict[str, Any] = dict(RECIPE)
     if init is not None:
         recipe["standardise"] = read_config(init).training.standardise
@@ -284,6 +292,17 @@ def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
     if len(named) != 1:
         raise OptionError(f"name the one network that learns below {head}: --backbone i3d")
     return named
+
+
+def levels_of(head: str) -> tuple[str, ...]:
+    """The rows that a head wants of networks, where they are not those that these give by default."""
+    if head in SIZES:
+        return ()
+    from heads.head import head_class
+    from stores.spec import Granularity
+
+    accepts = head_class(head).accepts
+    return () if accepts & {Granularity.CLIP, Granularity.FRAME} else tuple(sorted(accepts))
 
 
 def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -> int:
@@ -319,7 +338,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
 
     options = ExtractOptions(
         backbones=asked.backbones,
-        levels=(Granularity.SCENE,) if asked.scenes else (),
+        levels=(Granularity.SCENE,) if asked.scenes else tuple(Granularity(level) for level in asked.levels),
         weights=parse_weight_choices(list(asked.weights), list(asked.backbones)),
         fps=asked.fps,
         stride=asked.stride,

@@ -1,9 +1,9 @@
 """Pictures changed at random for training, on uint8 frames, so that what is drawn never depends on the network.
 
 `stan`, as STAN's authors' code: of pictures a part of 8 to 100 % of the area, of a shape between 3:4 and 4:3, brought
-to the network's size, and turned left to right and upside down, each with probability 0.3; of clips the short side
-brought to 120 pixels, the centre, and with probability 0.5 a rectangle of 2 to 33 % of the area, of a shape between
-0.3 and 3.3, that shows the mean colour. Their AutoAugment, whose policies were searched on ImageNet, is left out.
+to the network's size, turned left to right and upside down, each with probability 0.3, and changed by AutoAugment
+(`extract.auto_augment`); of clips the short side brought to 120 pixels, the centre, and with probability 0.5 a
+rectangle of 2 to 33 % of the area, of a shape between 0.3 and 3.3, that shows the mean colour.
 `jitter`, as in the papers of ASF and TranSTL (SlowFast's recipe): the short side uniform between 256 and 320 pixels
 for a crop of 224, in that proportion for others; a crop anywhere; turned left to right with probability 0.5.
 
@@ -24,6 +24,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from extract.auto_augment import auto_augmented
 from extract.backbone import ClipFormat
 from extract.transform import resize_and_crop, resize_fixed, resize_short
 
@@ -56,7 +57,7 @@ def augmented(frames: Tensor, clip: ClipFormat, kind: Augment, random: Generator
     if kind == "jitter":
         return jittered(frames, clip.crop, random)
     if clip.window == 1:
-        return resized_part(frames, clip.crop, random)
+        return auto_augmented(resized_part(frames, clip.crop, random), random)
     return erased(resize_and_crop(frames, round(SHORT_SIDE * clip.crop), clip.crop), clip, random)
 
 

@@ -1,9 +1,10 @@
 """Frames of clips for training: decoded and changed ahead in other processes and a thread, handed out in order.
 
 What is read is a function of what is asked for alone: however many workers decode, the same frames come in the same
-order. Each asked-for part of a video is one pass through it, of which only the wanted frames are handed over.
+order. Parts of one video that are asked for one after the other share a pass through it, which ends with the last
+wanted frame and hands over only those.
 
-Shape letters: R rows, T frames of a row, F different frames, H height, W width.
+Shape letters: K clips, T frames of a clip, F different frames, H height, W width.
 """
 
 from __future__ import annotations
@@ -26,24 +27,31 @@ from extract.workers import DecodePool, Failed, Finished, Frames, Restarted
 from stores.names import printable
 from stores.spec import Granularity
 
-AHEAD = 2  # parts of videos that may wait decoded, beside one for each worker
+AHEAD = 2  # passes whose parts may wait decoded, beside one for each worker
+TOGETHER = 1024  # frames that the parts of one pass may have: 147 MiB at 224 x 224
 
 Part = tuple[str, int, int]  # video, first row, one past the last row
-Clips = tuple[Tensor, Tensor]  # (F, H, W, 3) uint8 frames on the CPU, (R, T) which of them make up each row
+Clips = tuple[Tensor, Tensor, Tensor]
+"""(F, H, W, 3) uint8 frames, (K, T) which of them make up each clip, and (K, 2) which of the rows that a clip gives
+are wanted, from and up to; on the CPU."""
 
 
 class _SetPart(NamedTuple):
-    """What one set wants of one part of a video."""
+    """What one set wants of a pass through a video, the clips of its parts one after the other."""
 
     of: ClipSet
     rate: int  # index of its rate
     numbers_F: NDArray[np.int64]  # ascending
-    row_F: NDArray[np.int64]  # of the video, in which each frame is first seen
-    index_RT: Tensor
+    clip_F: NDArray[np.int64]  # of the video, in which each frame is first seen
+    index_KT: Tensor
+    wanted_K2: Tensor
+    clips: tuple[int, ...]  # of each part
 
 
 class ClipReader:
     """Reads parts of a store's videos as uint8 frames, of every set the ones that its network sees.
+
+    Decode processes stay from one reading to the next; the store ends them when it is closed.
 
     Args:
         store: the clips.
@@ -78,17 +86,21 @@ class ClipReader:
 
 
 class _Reading:
-    """One pass over a list of parts: a thread fills what the consumer takes in order."""
+    """One go over a list of parts: a thread fills what the consumer takes in order."""
 
     def __init__(self, reader: ClipReader, parts: Sequence[Part], draw: tuple[int, int] | None) -> None:
         self.reader, self.parts, self.draw = reader, parts, draw
         store = reader.store
+        self.passes = passes(parts, store)
+        self.lasts = {numbers[-1] for numbers in self.passes}
         self.room = threading.Semaphore(reader.workers + AHEAD)
         self.ready: dict[int, dict[str, Clips]] = {}
         self.changed = threading.Condition()
         self.error: BaseException | None = None
         self.rates = store.plan.decode.rates
-        self.inputs = [VideoInput(str(number), store.inputs[video].path) for number, (video, *_) in enumerate(parts)]
+        self.inputs = [
+            VideoInput(str(at), store.inputs[parts[numbers[0]][0]].path) for at, numbers in enumerate(self.passes)
+        ]
         self.pool: DecodePool | None = None
         self.stopped = False
 
@@ -99,7 +111,8 @@ class _Reading:
             if self.error is not None:
                 raise self.error
             found = self.ready.pop(number)
-        self.room.release()
+        if number in self.lasts:
+            self.room.release()
         return found
 
     def stop(self) -> None:
@@ -128,6 +141,7 @@ class _Reading:
             limits=store.limits,
             wanted=wanted,
             room=self.room,
+            idle=store.idle,
         ) as pool:
             with self.changed:
                 self.pool = pool
@@ -135,51 +149,82 @@ class _Reading:
                     return
             under_way: dict[str, _Filling] = {}
             for event in pool:
-                number = event.video
+                name = event.video
                 if isinstance(event, Frames):
                     try:
-                        filling = under_way.get(number)
+                        filling = under_way.get(name)
                         if filling is None:
-                            filling = under_way[number] = _Filling(self, int(number))
+                            filling = under_way[name] = _Filling(self, int(name))
                         filling.push(event)
                     finally:
                         event.release()
                 elif isinstance(event, Restarted):
-                    under_way.pop(number, None)
+                    under_way.pop(name, None)
                 elif isinstance(event, Failed):
-                    video = self.parts[int(number)][0]
                     raise BackboneError(
-                        f"'{printable(video)}' could be decoded before, and not now: {event.detail}. Put it back as it "
-                        "was, or start a new run without it."
+                        f"'{printable(self.video(int(name)))}' could be decoded before, and not now: {event.detail}. "
+                        "Put it back as it was, or start a new run without it."
                     )
                 elif isinstance(event, Finished):
-                    filling = under_way.pop(number, None) or _Filling(self, int(number))
+                    filling = under_way.pop(name, None) or _Filling(self, int(name))
+                    found = dict(zip(self.passes[int(name)], filling.finish(), strict=True))
                     with self.changed:
-                        self.ready[int(number)] = filling.finish()
+                        self.ready |= found
                         self.changed.notify_all()
 
-    def sets(self, number: int) -> list[_SetPart]:
-        """What every set wants of a part."""
-        video, start, stop = self.parts[number]
-        found = []
+    def video(self, at: int) -> str:
+        """The one that a pass goes through."""
+        return self.parts[self.passes[at][0]][0]
+
+    def sets(self, at: int) -> list[_SetPart]:
+        """What every set wants of a pass."""
+        video, found = self.video(at), []
         for of in self.reader.store.sets.values():
-            frames_RT = of.frames(video)[start:stop]
-            numbers_F, first, index = np.unique(frames_RT, return_index=True, return_inverse=True)
-            row_F = start + first // max(frames_RT.shape[1], 1)
-            rate = self.rates.index(of.network.fps)
-            index_RT = torch.from_numpy(index.reshape(frames_RT.shape))
-            found.append(_SetPart(of, rate, numbers_F, row_F, index_RT))
+            rows, clips, wanted = of.rows_a_clip, list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+            for _, start, stop in (self.parts[number] for number in self.passes[at]):
+                clips.append(np.arange(start // rows, -(-stop // rows)))
+                wanted.append(np.clip(np.array([start, stop]) - clips[-1][:, None] * rows, 0, rows))
+            clip_K = np.concatenate(clips)
+            frames_KT = of.frames(video)[clip_K]
+            numbers_F, first, index = np.unique(frames_KT, return_index=True, return_inverse=True)
+            found.append(
+                _SetPart(
+                    of,
+                    self.rates.index(of.network.fps),
+                    numbers_F,
+                    clip_K[first // frames_KT.shape[1]],
+                    torch.from_numpy(index.reshape(frames_KT.shape)),
+                    torch.from_numpy(np.concatenate(wanted)),
+                    tuple(map(len, clips)),
+                )
+            )
         return found
 
 
+def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
+    """The numbers of the parts that each pass through a video serves: neighbours, up to `TOGETHER` frames."""
+    found: list[range] = []
+    frames, before = 0, None
+    for number, (video, start, stop) in enumerate(parts):
+        each = [-(-stop // of.rows_a_clip) - start // of.rows_a_clip for of in store.sets.values()]
+        own = sum(count * of.network.window for count, of in zip(each, store.sets.values(), strict=True))
+        if video == before and frames + own <= TOGETHER:
+            found[-1] = range(found[-1].start, number + 1)
+            frames += own
+        else:
+            found.append(range(number, number + 1))
+            frames, before = own, video
+    return found
+
+
 class _Wanted(Mapping[str, tuple[NDArray[np.int64], ...]]):
-    """For the decode workers: which frames of each rate a part has; worked out when its turn comes."""
+    """For the decode workers: which frames of each rate a pass wants; worked out when its turn comes."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
 
-    def __getitem__(self, number: str) -> tuple[NDArray[np.int64], ...]:
-        sets = self.reading.sets(int(number))
+    def __getitem__(self, name: str) -> tuple[NDArray[np.int64], ...]:
+        sets = self.reading.sets(int(name))
         return tuple(rate_frames(sets, rate) for rate in range(len(self.reading.rates)))
 
     def __iter__(self) -> Iterator[str]:
@@ -196,11 +241,11 @@ def rate_frames(sets: Sequence[_SetPart], rate: int) -> NDArray[np.int64]:
 
 
 class _Filling:
-    """One part under way: its frames as they come, changed, in their places."""
+    """One pass under way: its frames as they come, changed, in their places."""
 
-    def __init__(self, reading: _Reading, number: int) -> None:
-        self.video = reading.parts[number][0]
-        self.sets = reading.sets(number)
+    def __init__(self, reading: _Reading, at: int) -> None:
+        self.video = reading.video(at)
+        self.sets = reading.sets(at)
         self.draw, self.device = reading.draw, reading.reader.store.plan.device
         self.augment: Augment = reading.reader.augment if reading.draw is not None else "none"
         self.numbers = [rate_frames(self.sets, rate) for rate in range(len(reading.rates))]
@@ -222,20 +267,31 @@ class _Filling:
 
     def _put(self, at: int, part: _SetPart, place_F: NDArray[np.int64], images: Tensor) -> None:
         clip, scenes = part.of.network.backbone.clip, part.of.spec.granularity is Granularity.SCENE
-        row_F = part.row_F[place_F] if scenes else np.zeros(len(place_F), np.int64)
-        for row in np.unique(row_F):  # frames of one scene are changed alike; windows overlap, and a video is one
-            of_row = np.flatnonzero(row_F == row)
-            random = generator(*(self.draw or (0, 0)), self.video, int(row), part.of.name)
-            changed = augmented(images[torch.from_numpy(of_row)], clip, self.augment, random)
-            self.frames[at][torch.from_numpy(place_F[of_row])] = changed
+        clip_F = part.clip_F[place_F] if scenes else np.zeros(len(place_F), np.int64)
+        for scene in np.unique(clip_F):  # frames of one scene are changed alike; windows overlap, and a video is one
+            of_scene = np.flatnonzero(clip_F == scene)
+            random = generator(*(self.draw or (0, 0)), self.video, int(scene), part.of.name)
+            changed = augmented(images[torch.from_numpy(of_scene)], clip, self.augment, random)
+            self.frames[at][torch.from_numpy(place_F[of_scene])] = changed
         self.count[at] += len(place_F)
 
-    def finish(self) -> dict[str, Clips]:
-        """The frames of every set."""
-        for part, count in zip(self.sets, self.count, strict=True):
+    def finish(self) -> list[dict[str, Clips]]:
+        """The frames of every set, for each part."""
+        found: list[dict[str, Clips]] = [{} for _ in self.sets[0].clips]
+        for part, frames, count in zip(self.sets, self.frames, self.count, strict=True):
             if count != len(part.numbers_F):
                 raise BackboneError(
                     f"'{printable(self.video)}' gave {count} of {len(part.numbers_F)} frames: it is not the file that "
                     "the run began with. Put it back as it was, or start a new run."
                 )
-        return {part.of.name: (frames, part.index_RT) for part, frames in zip(self.sets, self.frames, strict=True)}
+            index, wanted = (torch.split(tensor, list(part.clips)) for tensor in (part.index_KT, part.wanted_K2))
+            for of_part, index_KT, wanted_K2 in zip(found, index, wanted, strict=True):
+                own = (frames, index_KT) if len(found) == 1 else used(frames, index_KT)
+                of_part[part.of.name] = (*own, wanted_K2)
+        return found
+
+
+def used(frames: Tensor, index_KT: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames that some clips are made of, without the others, and which of these make up each clip."""
+    numbers_F, index = torch.unique(index_KT, return_inverse=True)
+    return frames[numbers_F], index

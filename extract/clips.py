@@ -5,9 +5,10 @@ with the same specs, row counts and times. To read one is to extract it; to trai
 themselves (`extract.clip_reader`).
 
 Rows by level: of a scene the frames that `extract.scene_rows` names; of a clip the window of an extraction with
-separate windows, the last frame repeated where the last window reaches beyond the video; of a frame that frame.
+separate windows, the last frame repeated where the last window reaches beyond the video; of a frame that frame. Of maps
+a window gives one row for each of its output time steps, those that begin before the video ends.
 
-Shape letters: N rows, T frames of a row.
+Shape letters: N rows, K clips, T frames of a clip.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from extract.extractors import Network, VideoRows, cell_times
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scene_rows import SceneRows, middle_frames
-from extract.workers import Failed, Frames, Limits, Restarted
+from extract.workers import Failed, Frames, IdleWorkers, Limits, Restarted
 from stores.errors import StoreError
 from stores.names import printable
 from stores.spec import Failure, FeatureSpec, Granularity, Rows, VideoEntry
@@ -38,7 +39,6 @@ from stores.tables import as_xarray, index_frame
 if TYPE_CHECKING:
     import pandas
 
-LEVELS = frozenset({Granularity.SCENE, Granularity.CLIP, Granularity.FRAME})
 KEEP_EVERY = 64  # videos: how many plans an interrupted run may lose
 
 
@@ -66,7 +66,7 @@ class ClipSet:
         plan = self._store.video_plan(video)
         frames, times = self.frames(video), self.times(video)
         digest = hashlib.sha256(frames.tobytes() + times.tobytes() + str(plan.size).encode()).hexdigest()
-        return VideoEntry(video, len(frames), digest, {"duration": plan.duration, "size": plan.size})
+        return VideoEntry(video, len(times), digest, {"duration": plan.duration, "size": plan.size})
 
     def index(self) -> pandas.DataFrame:
         """One row a video: video, rows, start, end and duration (seconds), sha256; videos in sorted order."""
@@ -81,20 +81,29 @@ class ClipSet:
         plan = self._store.video_plan(video)
         if self.spec.granularity is Granularity.SCENE:
             return np.array([scene[:2] for scene in plan.scenes], np.float64).reshape(-1, 2)
-        fps, window = self._fps, self.network.window
-        first = np.arange(len(self.frames(video))) * self.network.stride
-        return cell_times(first, window, fps, plan.frames[str(fps)] / fps)
+        fps, count = self._fps, plan.frames[str(self._fps)]
+        length = self.network.window // self.rows_a_clip
+        clip_K = np.arange(len(self.frames(video))) * self.network.stride
+        first_N = (clip_K[:, None] + np.arange(self.rows_a_clip) * length).ravel()
+        return cell_times(first_N[first_N < count], length, fps, count / fps)
+
+    @property
+    def rows_a_clip(self) -> int:
+        """How many rows the network gives of a clip, not all of which a video's last clip may have."""
+        if self.spec.granularity is not Granularity.MAP:
+            return 1
+        return -(-self.network.window // self.network.backbone.clip.output_stride)
 
     def frames(self, video: str) -> NDArray[np.int64]:
-        """(N, T) numbers of the frames of every row, among those of the network's rate."""
+        """(K, T) numbers of the frames of every clip, among those of the network's rate."""
         plan, window = self._store.video_plan(video), self.network.window
         if self.spec.granularity is Granularity.SCENE:
             rows = [[first + at for at in middle_frames(stop - first, window)] for *_, first, stop in plan.scenes]
             return np.array(rows, np.int64).reshape(-1, window)
         count, stride = plan.frames[str(self._fps)], self.network.stride
-        rows_N = np.arange(0 if not count else 1 + max(0, -(-(count - window) // stride))) * stride
-        rows_N = rows_N[rows_N < count]  # windows further apart than long may leave the end out
-        numbers: NDArray[np.int64] = np.minimum(rows_N[:, None] + np.arange(window), count - 1)
+        clip_K = np.arange(0 if not count else 1 + max(0, -(-(count - window) // stride))) * stride
+        clip_K = clip_K[clip_K < count]  # windows further apart than long may leave the end out
+        numbers: NDArray[np.int64] = np.minimum(clip_K[:, None] + np.arange(window), count - 1)
         return numbers
 
     def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
@@ -136,6 +145,7 @@ class ClipStore:
         self.inputs = {video.id: video for video in inputs}
         self.plans = {video: plans[video] for video in self.inputs if video in plans}
         self.sets = {name: ClipSet(self, name, network) for network in networks_of(plan) for name in network.specs}
+        self.idle = IdleWorkers()  # of whoever decodes parts of these videos
         self._failed = list(failed)
         self._read: tuple[str, dict[str, Rows]] | None = None
 
@@ -178,8 +188,9 @@ class ClipStore:
         return {}
 
     def close(self) -> None:
-        """Forget the rows that were read last."""
+        """Forget the rows that were read last, and end idle decode processes; both come again when they are wanted."""
         self._read = None
+        self.idle.close()
 
     def extracted(self, video: str) -> dict[str, Rows]:
         """The rows of every set of one video, as extraction with these networks makes them."""
@@ -223,12 +234,10 @@ def networks_of(plan: Plan) -> tuple[Network, ...]:
         name = network.shown_name
         if network.flow is not None or network.views is not None or network.convolutional or network.whitening:
             raise BackboneError(f"{name} is not trained on flow, views, convolutions over all frames or whitened rows.")
-        if other := sorted({spec.granularity for spec in network.specs.values()} - LEVELS):
-            raise BackboneError(f"{name} cannot be trained by its {other[0]} rows; scene, clip and frame rows can be.")
         if network.fps is None and not plan.scenes:
             raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
     if plan.sounds:
-        raise BackboneError("networks on sound are not trained end to end; leave them out.")
+        raise BackboneError("networks on sound are not trained on videos: extract them, and give --features STORE.")
     return networks
 
 

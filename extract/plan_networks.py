@@ -127,7 +127,9 @@ def clip_settings(
                 "other strides and windows need --dense windowed."
             )
         return clip.output_stride, clip.window, True
-    stride, window = stride or clip.stride, window or clip.window
+    window = window or clip.window
+    alone = levels == (Granularity.MAP,)  # then nobody wants rows more often than maps can stand side by side
+    stride = stride or (max(clip.stride, window) if alone else clip.stride)
     clip.check_window(name, window)
     if window % clip.output_stride:
         raise BackboneError(f"--window {window} of {name} must be a multiple of {clip.output_stride} frames.")

@@ -43,6 +43,11 @@ class Lane:
         """From now on show only these rows, in ascending order; the first of them counts as row 0."""
         self._wanted = wanted
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last row that is wanted was shown."""
+        return self._wanted is not None and (not len(self._wanted) or self.sampler.num_rows > int(self._wanted[-1]))
+
     def kept(self, shown: Shown) -> Shown:
         """What is shown of these rows, numbered anew where only some are wanted."""
         if self._wanted is None:
@@ -105,9 +110,10 @@ class Reel:
 
     def __init__(self, plan: DecodePlan, link: Link) -> None:
         self.lanes = [Lane(index, fps, link) for index, fps in enumerate(plan.rates)]
+        self.pictures = 0  # so far
         self._plan = plan
         self._pending: Picture | None = None  # on the screen until the next one
-        self._pictures = self._late = 0
+        self._late = 0
         self.sound_lost = False
 
     @property
@@ -115,9 +121,14 @@ class Reel:
         """Rows of every rate so far, shown or not."""
         return tuple(lane.sampler.num_rows for lane in self.lanes)
 
+    @property
+    def complete(self) -> bool:
+        """Whether no later picture can be part of a row that is wanted."""
+        return all(lane.complete for lane in self.lanes)
+
     def push(self, picture: Picture) -> None:
         """The next picture; one that is earlier than the newest is left out and counted."""
-        self._pictures += 1
+        self.pictures += 1
         if self._pending is not None and picture.time < self._pending.time:
             self._late += 1
             return
@@ -130,11 +141,15 @@ class Reel:
         Raises:
             DecodeError: too many pictures were out of order for the times to be believed.
         """
-        if self._late > LATE_SHARE * self._pictures:
+        if self._late > LATE_SHARE * self.pictures:
             raise DecodeError(
-                Reason.DECODE_ERROR, f"has times that run backwards at {self._late} of {self._pictures} frames"
+                Reason.DECODE_ERROR, f"has times that run backwards at {self._late} of {self.pictures} frames"
             )
         self._show([lane.sampler.finish(end) for lane in self.lanes])
+        self.send()
+
+    def send(self) -> None:
+        """Hand over what was shown."""
         for lane in self.lanes:
             lane.flush()
 

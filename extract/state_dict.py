@@ -27,6 +27,7 @@ from stores.names import printable
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model")  # keys under which training scripts put it
 OPTIONAL = "num_batches_tracked"  # counts training steps; old checkpoints have none, and nothing reads it here
+PREFIXES = ("module.", "model.")  # before all names: of DataParallel, and of a model of timm or transformers here
 MAX_INDEX = 16 * 2**20  # bytes of names and shapes; a network of 10,000 tensors needs 2 MB
 PICKLES = 5  # of the older format: magic number, version, system, the objects, the storages' order
 SHOWN = 3  # names of each kind in a message
@@ -122,7 +123,7 @@ def read_safetensors(file: BinaryIO, path: Path, wanted: Mapping[str, Tensor] | 
             key: torch.empty(part.get_shape(), dtype=SAFETENSORS_DTYPES[part.get_dtype()], device="meta")
             for key, part in slices.items()
         }
-        stripped = strip_module(declared)
+        stripped = strip_prefix(declared)
         if wanted is not None:
             compare(stripped, wanted, path, name)
         tensors = {key: opened.get_tensor(old) for key, old in zip(stripped, declared, strict=True)}
@@ -180,12 +181,13 @@ def unwrap(loaded: object, path: Path) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if type(value) not in (Tensor, nn.Parameter) or value.layout is not torch.strided or value.is_quantized:
             raise WeightsError(f"{printable(path)}: {printable(key)} is no plain tensor.")
-    return strip_module({key: value.detach() for key, value in loaded.items()})
+    return strip_prefix({key: value.detach() for key, value in loaded.items()})
 
 
-def strip_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if all(key.startswith("module.") for key in tensors):
-        return {key.removeprefix("module."): value for key, value in tensors.items()}
+def strip_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            return {key.removeprefix(prefix): value for key, value in tensors.items()}
     return dict(tensors)
 
 

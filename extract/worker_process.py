@@ -174,7 +174,7 @@ def _pass(task: Task, settings: Settings, link: Link, counts: tuple[int, ...] | 
         for lane, wanted in zip(reel.lanes, task.wanted or (), strict=task.wanted is not None):
             lane.keep(wanted)
         try:
-            summary = _play(decoder, reel, link, limits)
+            summary = _play(decoder, reel, link, limits, partly=task.wanted is not None)
         finally:
             for lane in reel.lanes:
                 lane.drop()
@@ -189,8 +189,12 @@ def _opened(path: str, plan: DecodePlan, settings: Settings, link: Link) -> Iter
         yield decoder
 
 
-def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits) -> Summary:
-    """Everything that a decoder gives, into `reel`; DecodeError if too much is missing."""
+def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits, *, partly: bool) -> Summary:
+    """Everything that a decoder gives, into `reel`; DecodeError if too much is missing.
+
+    Args:
+        partly: stop once all rows that are wanted were shown.
+    """
     for item in decoder:
         link.beat()
         if isinstance(item, (Sound, SoundLost)):
@@ -198,6 +202,9 @@ def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits) -> Summary:
             link.send(item)
         else:
             reel.push(item)
+            if partly and reel.complete:
+                reel.send()
+                return Summary(item.time, reel.pictures, None)
     summary = decoder.summary()
     if summary.missing and not limits.allow_partial:
         raise DecodeError(Reason.PARTIAL, summary.missing)

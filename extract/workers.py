@@ -45,6 +45,7 @@ __all__ = [
     "Failed",
     "Finished",
     "Frames",
+    "IdleWorkers",
     "Limits",
     "Restarted",
     "Started",
@@ -224,6 +225,32 @@ class _Worker:
                     self.connection.send(message)
 
 
+class IdleWorkers:
+    """Workers between one pool and the next of the same plan and limits; who has them closes them."""
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+
+    def close(self) -> None:
+        """End them."""
+        while self._workers:
+            self._workers.pop().end(kill=True)
+
+    def take(self) -> _Worker | None:
+        """One that still runs, if there is one."""
+        while self._workers:
+            worker = self._workers.pop()
+            if worker.process.poll() is None:
+                return worker
+            worker.end(kill=True)
+        return None
+
+    def leave(self, worker: _Worker) -> None:
+        """Keep one that has nothing to do."""
+        assert worker.video is None, worker.video
+        self._workers.append(worker)
+
+
 class DecodePool:
     """Decodes `inputs` in `workers` processes; iterating gives the events, in order within one video.
 
@@ -241,6 +268,7 @@ class DecodePool:
         probe_only: bool = False,
         wanted: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None,
         room: threading.Semaphore | None = None,
+        idle: IdleWorkers | None = None,
     ) -> None:
         """What to decode, and how much of it at once.
 
@@ -249,6 +277,8 @@ class DecodePool:
             probe_only: open every video and decode its first frame; Started and Finished are all that comes.
             wanted: video id to the rows of every rate to hand over, ascending; without an entry all of them.
             room: one is taken for every video before it is begun; who consumes gives it back. None: no bound.
+            idle: of earlier pools of this plan and these limits: taken before others are started, and left there when
+                all is done. None: workers begin and end with the pool.
         """
         assert workers >= 1, workers
         slots = max(SEGMENTS_IN_FLIGHT, len(plan.rates) + 1)  # each rate fills one while others are in flight
@@ -256,6 +286,7 @@ class DecodePool:
         self._limits = limits
         self._rows = wanted or {}
         self._room = room
+        self._idle = idle
         self._stopped = False
         self._most_workers = max(1, min(workers, len(inputs)))
         self._queue = deque(inputs)
@@ -282,7 +313,10 @@ class DecodePool:
                     detail = f"showed no progress for {self._limits.timeout_s:g} s"
                     yield from self._fallen(worker, Reason.TIMEOUT, detail)
         for worker in self._workers:
-            worker.end(kill=False)
+            if self._idle is not None and worker.video is None:
+                self._idle.leave(worker)
+            else:
+                worker.end(kill=False)
         self._workers.clear()
 
     def stop(self) -> None:
@@ -306,7 +340,7 @@ class DecodePool:
             if idle is None:
                 if len(self._workers) >= self._most_workers:
                     break
-                idle = self._start()
+                idle = self._start(self._idle)
             if self._room is not None and not self._room.acquire(blocking=False):
                 break
             self._give(idle, self._queue.popleft())
@@ -321,8 +355,8 @@ class DecodePool:
     def _give(self, worker: _Worker, video: VideoInput) -> None:
         worker.assign(video, self._rows.get(video.id))
 
-    def _start(self) -> _Worker:
-        worker = _Worker(self._settings)
+    def _start(self, idle: IdleWorkers | None = None) -> _Worker:
+        worker = (idle.take() if idle is not None else None) or _Worker(self._settings)
         self._workers.append(worker)
         return worker
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from extract.backbone import ClipFormat
 from extract.hub import MEAN, STD, HubBackbone
@@ -42,6 +42,13 @@ class X3dXs(HubBackbone):
     )
     row_shapes = {Granularity.CLIP: (2048,), Granularity.MAP: (5, 5, 432)}  # noqa: RUF012
     last_stage = "blocks.4"
+
+    def __init__(self, stream: str = "rgb") -> None:
+        super().__init__(stream)
+        for module in list(self.modules()):
+            for name, part in list(module.named_children()):
+                if type(part).__name__ == "Swish":  # of pytorchvideo: its gradient rests on what torch will remove
+                    setattr(module, name, nn.SiLU().eval())
 
     def trunk(self, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised to (B, 432, T, ceil(H / 32), ceil(W / 32))."""

@@ -242,8 +242,8 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
     tuning = TuneOptions.from_dict(config.finetune["options"])
     roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
     learning = [role for role, name in roles.items() if name in tuning.learning]
-    of_roles = {role: networks[name] for role, name in roles.items()}
-    return EndToEnd(built, widths, of_roles, learning, tuning).to(dtype)
+    below = {role: networks[name] for role, name in roles.items() if name in networks}  # other roles are of stored rows
+    return EndToEnd(built, widths, below, learning, tuning).to(dtype)
 
 
 def load_run(path: Path, device: torch.device | str = "cpu", networks: Mapping[str, ClipNetwork] | None = None) -> Run:

@@ -46,9 +46,13 @@ class ClipWindows(Windows):
     """Windows over videos that are decoded batch by batch; labels, times and plans are those of stored rows.
 
     Args:
-        sources: sets of one store of clips, one for each role.
-        reader: gives the frames.
+        sources: sets of one store of clips, one for each role, the time grid among them; and sets of stored rows for
+            other roles.
+        clips: the videos; the sets that its networks make are those whose frames are given.
         seed: of the changes that frames get for training.
+
+    Raises:
+        HeadError: two sets of clips have one role.
     """
 
     def __init__(
@@ -57,16 +61,18 @@ class ClipWindows(Windows):
         videos: Sequence[str],
         *,
         device: torch.device,
-        reader: ClipReader,
+        clips: Videos,
         seed: int = 0,
         labels: LabelRows | None = None,
     ) -> None:
-        roles = [source.role for source in sources]
-        if len({*roles}) < len(roles):
-            names = " and ".join(source.features.name for source in sources)
-            raise HeadError(f"one network for each role is trained with a head, not {names}.")
         super().__init__(sources, videos, device=device, labels=labels, resident=False)
-        self.reader, self.seed = reader, seed
+        self.reader, self.seed = clips.reader, seed
+        self.made = {source.role: source.features.name for source in sources if source.features.name in clips.networks}
+        if sum(source.role in self.made for source in sources) > len(self.made):
+            names = " and ".join(source.features.name for source in sources if source.role in self.made)
+            raise HeadError(f"one network for each role is trained with a head, and nothing beside it, not {names}.")
+        assert self.sources[0].role in self.made, "the rows of the clips are the time grid"
+        self.stored = tuple(index for index, source in enumerate(sources) if source.role not in self.made)
 
     def batches(self, plan: Sequence[Crops], epoch: int | None = None) -> Iterator[Batch]:
         """The batches of a plan, in order, decoded ahead; `epoch` (from 0) of the training that they are for."""
@@ -87,25 +93,16 @@ class ClipWindows(Windows):
         ]
 
     def clip_batch(self, crops: Crops, given: Sequence[Mapping[str, Clips]]) -> ClipBatch:
-        """The batch of these clips; rows beyond a video's end are masked."""
-        row_BN = crops.start_B[:, None] + np.arange(crops.length)
-        real_BN = row_BN < self.rows_V[crops.video_B][:, None]
-        at_BN = torch.from_numpy(np.where(real_BN, self._offset_V[crops.video_B][:, None] + row_BN, 0))
-        mask_BN = torch.from_numpy(real_BN).to(self.device)
-        return ClipBatch(
-            features={},
-            mask={source.role: mask_BN for source in self.sources},
-            times=self._times_A2[at_BN].to(self.device),
-            labels=self._batch_labels(crops, at_BN),
-            videos=tuple(self.videos[index] for index in crops.video_B),
-            clips={source.role: joined([of[source.features.name] for of in given]) for source in self.sources},
-        )
+        """The batch of these clips; rows beyond a video's end, and stored ones that a role lacks, are masked."""
+        batch = self.batch(crops)  # what is stored, and where rows are
+        clips = {role: joined([of[name] for of in given]) for role, name in self.made.items()}
+        return ClipBatch(**vars(batch), clips=clips)
 
 
 def joined(parts: Sequence[Clips]) -> Clips:
     """The clips of several videos, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    offsets = np.cumsum([0, *(len(frames) for frames, _ in parts)])
-    index = [index_RT + int(offset) for (_, index_RT), offset in zip(parts, offsets, strict=False)]
-    return torch.cat([frames for frames, _ in parts]), torch.cat(index)
+    offsets = np.cumsum([0, *(len(frames) for frames, *_ in parts)])
+    index = [index_KT + int(offset) for (_, index_KT, _), offset in zip(parts, offsets, strict=False)]
+    return torch.cat([frames for frames, *_ in parts]), torch.cat(index), torch.cat([rows for *_, rows in parts])

@@ -10,7 +10,10 @@ mechanism: a chunk is one checkpointed function.
 
 Where batch norm is tuned, it takes its statistics from all clips of a batch, so these go through at once.
 
-Shape letters: B windows, N rows of a window, R real rows of a batch, T frames of a row, H height, W width, F frames.
+A network gives one row of a clip, or several: maps have one for each of its output time steps.
+
+Shape letters: B windows, N rows of a window, K clips of a batch, S rows that a clip gives, R real rows of a batch, T
+frames of a clip, H height, W width, F frames.
 """
 
 from __future__ import annotations
@@ -71,21 +74,23 @@ class ClipNetwork(NamedTuple):
     """A network that makes rows of clips, as whoever joins it to a head hands it over.
 
     `module(frames, levels)` takes (B, T, H, W, 3) uint8 and a set of granularities, and gives for each of them
-    (B, 1, *row_shape): what every backbone of `extract` does.
+    (B, S, *row_shape), S = 1 but for maps: what every backbone of `extract` does.
     """
 
     module: nn.Module
     name: str  # as weights are called by, "resnet18"
-    level: Granularity  # at which it gives one row a clip
+    level: Granularity  # of its rows
     clip_shape: tuple[int, ...]  # (T, H, W, 3)
 
 
-Clips = tuple[Tensor, Tensor]  # (F, H, W, 3) uint8 frames on the CPU, (R, T) which of them make up each row
+Clips = tuple[Tensor, Tensor, Tensor]
+"""(F, H, W, 3) uint8 frames, (K, T) which of them make up each clip, and (K, 2) which of the rows that a clip gives
+are wanted, from and up to; on the CPU."""
 
 
 @dataclass
 class ClipBatch(Batch):
-    """A batch whose rows are still clips: `features` is empty until the networks have seen them."""
+    """A batch with rows that are still clips: their roles are not in `features` until networks have seen them."""
 
     clips: dict[str, Clips] = field(default_factory=dict)  # by role; the real rows of all windows, one after the other
 
@@ -116,24 +121,25 @@ class Trunk(nn.Module):
                 module.train(self.training and self.tunes_batch_norm and any_learns(module))
         return self
 
-    def forward(self, frames: Tensor, index_RT: Tensor, place: Tensor) -> Tensor:
-        """(F, H, W, 3) frames, of which each clip has those of a row of `index_RT`, to rows (R, *row_shape).
+    def forward(self, frames: Tensor, index_KT: Tensor, place: Tensor) -> Tensor:
+        """(F, H, W, 3) frames, of which each clip has those of a row of `index_KT`, to rows (K, S, *row_shape).
 
         Args:
             place: any tensor on the network's device: by it, a checkpoint knows whose random numbers to draw again.
         """
-        clips = frames[index_RT]
+        clips = frames[index_KT]
         if place.device.type == "cuda":
             clips = clips.pin_memory().to(place.device, non_blocking=True)
         rows: Tensor = self.backbone(clips.to(place.device), frozenset({self.level}))[self.level]
-        return rows.flatten(0, 1)
+        return rows
 
 
 class EndToEnd(Model):
     """Standardisation and head over networks that see the clips themselves; also takes rows, as a plain model does.
 
     Args:
-        networks: role to the network that makes its rows; copied, so that several models never share weights.
+        networks: role to the network that makes its rows; copied, so that several models never share weights. Rows of
+            other roles come with the batches.
         learning: roles whose networks learn.
 
     Raises:
@@ -167,7 +173,8 @@ class EndToEnd(Model):
     def forward(self, batch: Batch) -> Scores:
         """The head's scores of clips, or of rows."""
         if isinstance(batch, ClipBatch):
-            batch = dataclasses.replace(batch, features={role: self.features(role, batch) for role in batch.clips})
+            made = {role: self.features(role, batch) for role in batch.clips}
+            batch = dataclasses.replace(batch, features={**batch.features, **made})
         return super().forward(batch)
 
     def features(self, role: str, batch: ClipBatch) -> Tensor:
@@ -182,16 +189,17 @@ class EndToEnd(Model):
         """(R, *row_shape) of one role's clips, chunk by chunk."""
         trunk = self.trunks[role]
         assert isinstance(trunk, Trunk)
-        frames, index_RT = clips
+        frames, index_KT, wanted_K2 = clips
         place = torch.empty(0, device=next(trunk.parameters()).device)
-        parts = torch.split(index_RT, self.options.chunk or max(len(index_RT), 1))
+        parts = torch.split(index_KT, self.options.chunk or max(len(index_KT), 1))
         if not (trunk.learns and torch.is_grad_enabled()):
             with torch.no_grad():
-                return torch.cat([trunk(frames, part, place) for part in parts])
-        if len(parts) == 1:  # all activations there are: nothing is saved by computing them again
-            whole: Tensor = trunk(frames, index_RT, place)
-            return whole
-        return torch.cat([checkpoint(trunk, frames, part, place, use_reentrant=False) for part in parts])
+                rows = torch.cat([trunk(frames, part, place) for part in parts])
+        elif len(parts) == 1:  # all activations there are: nothing is saved by computing them again
+            rows = trunk(frames, index_KT, place)
+        else:
+            rows = torch.cat([checkpoint(trunk, frames, part, place, use_reentrant=False) for part in parts])
+        return wanted(rows, wanted_K2)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights that learn, those of the head first; `lr` stands where a group has a rate of its own."""
@@ -203,6 +211,18 @@ class EndToEnd(Model):
             },
         ]
         return [group for group in groups if group["params"]]
+
+
+def wanted(rows: Tensor, wanted_K2: Tensor) -> Tensor:
+    """(K, S, ...) rows of clips to those (R, ...) that are wanted: a video may end within its last clip."""
+    steps_S = torch.arange(rows.shape[1])
+    wanted_KS = (steps_S >= wanted_K2[:, :1]) & (steps_S < wanted_K2[:, 1:])
+    if bool(wanted_KS.all()):  # on the CPU, as the index is: nothing waits for the device
+        return rows.flatten(0, 1)
+    index_R = wanted_KS.flatten().nonzero().squeeze(1)
+    if rows.device.type == "cuda":
+        index_R = index_R.pin_memory()
+    return rows.flatten(0, 1)[index_R.to(rows.device, non_blocking=True)]
 
 
 def used_weights(network: ClipNetwork) -> set[str]:

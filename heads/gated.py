@@ -84,7 +84,7 @@ class Gated(Head):
     level: ClassVar[Literal["row", "video"]] = "video"
     roles: ClassVar[tuple[str, ...]] = ("visual", "audio")
     without: ClassVar[Mapping[str, str]] = {"visual": "modalities=audio", "audio": "modalities=visual"}
-    accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.FRAME})
+    accepts: ClassVar[frozenset[Granularity]] = frozenset({Granularity.FRAME, Granularity.CLIP})
     config_class: ClassVar[type[GatedConfig]] = GatedConfig
     paper: ClassVar[str] = (
         "Sahu and Goyal, Leveraging Local Temporal Information for Multimodal Scene Classification, ICASSP 2022"

@@ -38,7 +38,7 @@ from heads.outcome import outcome
 from heads.ranks import ALONE, Ranks
 from heads.samples import SampledWindows, clip_labels, view_notes
 from heads.score_store import write_scores
-from heads.sources import Source, by_speed, choose_sources, find_sources, require_equal_times
+from heads.sources import Source, by_speed, choose_sources, find_sources, notes_beside, require_equal_times
 from heads.stored_run import write_stored_run
 from heads.train import SELECTION, Observer, Training
 from heads.tuning_checks import check_tuning
@@ -79,6 +79,7 @@ def plan_run(
     label_source: str = "attached to the store",
     init: Path | None = None,
     finetune: Mapping[str, Any] | None = None,
+    beside: Sequence[FeatureStore] = (),
 ) -> RunPlan:
     """Settle sets, videos, split and options.
 
@@ -93,6 +94,7 @@ def plan_run(
         split_seed: of the hash that splits where neither lists nor labels do.
         init: a run whose best weights, options and standardisation this one begins with; None: weights of chance.
         finetune: as RunConfig has it, where the stores are of clips whose networks learn; None: stored rows.
+        beside: stores of rows for the roles that no such network makes.
 
     Raises:
         HeadError: no labels, no set, no video to train on, or an option or initial run that does not fit.
@@ -106,7 +108,7 @@ def plan_run(
         raise HeadError(f"select={training.select} is for heads that score whole videos; {head} scores rows.")
     if training.keep_windows and kind.level == "video":
         raise HeadError(f"keep_windows is for heads that score rows; {head} scores whole videos.")
-    sources = choose_sources(kind, stores, sets, options)
+    sources = choose_sources(kind, stores, sets, options, None if finetune is None else beside)
     labels = labels or attached_labels(stores)
     if kind.level == "row" and not labels.timed:
         raise HeadError(f"{head} scores rows, but the labels have no times, only videos. Train meanpool, or time them.")
@@ -152,7 +154,11 @@ def plan_run(
         initial.require_fits(config)
     unlabelled = sum(video in grid for video in matched.only_store)
     unknown = sum(video not in pairs for video in matched.only_labels)
-    notes = (*_notes(sources, config, unlabelled, unknown), *view_notes(kind, sources, kept))
+    notes = (
+        *_notes(sources, config, unlabelled, unknown),
+        *view_notes(kind, sources, kept),
+        *notes_beside(sources, beside),
+    )
     return RunPlan(config, kept, notes)
 
 
@@ -183,11 +189,12 @@ def carry_out(
         raise HeadError(f"{printable(run)} was begun by vl {way}: 'vl {way} --resume {printable(run)}' goes on.")
     if config.finetune is not None:
         require_shareable(TuneOptions.from_dict(config.finetune["options"]), ranks)
-    stores = open_stores(config) if clips is None else [clips.store]
+    stores = [] if clips is None else [clips.store]
+    held = open_stores(config, known=stores)
     networks = None if clips is None else clips.networks
     memory = PeakMemory(device)
     try:
-        sources = find_sources(config.features, stores)
+        sources = find_sources(config.features, stores or held, held if stores else ())
         videos = [video for split in config.split.values() for video in split]
         if rows_digest(sources, videos) != config.rows_sha256:
             raise SpecMismatchError("the stores' rows have changed since the run began. Start a new run.")
@@ -233,7 +240,7 @@ def carry_out(
         write_json(run / "result.json", result)
         return result
     finally:
-        for store in stores:
+        for store in (*stores, *held):
             store.close()
 
 
@@ -330,7 +337,7 @@ def run_windows(
         return labels.rows(named, times, options.label_at, options.boundary)
 
     if clips is not None:
-        return ClipWindows(sources, videos, device=device, reader=clips.reader, seed=options.seed, labels=label_rows)
+        return ClipWindows(sources, videos, device=device, clips=clips, seed=options.seed, labels=label_rows)
     return Windows(sources, videos, device=device, labels=label_rows, resident=options.resident)
 
 
@@ -349,9 +356,10 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def open_stores(config: RunConfig) -> list[FeatureStore]:
-    """The stores of a run's features, in the order of their first mention."""
-    return [open_store(path) for path in dict.fromkeys(str(entry["store"]) for entry in config.features)]
+def open_stores(config: RunConfig, known: Sequence[FeatureStore] = ()) -> list[FeatureStore]:
+    """The stores of a run's features but for those that are known, in the order of their first mention."""
+    paths = dict.fromkeys(str(entry["store"]) for entry in config.features)
+    return [open_store(path) for path in paths if path not in {str(store.path.resolve()) for store in known}]
 
 
 def attached_labels(stores: Sequence[FeatureStore]) -> Labels:

@@ -62,6 +62,7 @@ def choose_sources(
     stores: Sequence[FeatureStore],
     wanted: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    beside: Sequence[FeatureStore] | None = None,
 ) -> list[Source]:
     """The sets of the stores that `head` takes, the time grid first.
 
@@ -72,12 +73,16 @@ def choose_sources(
             dense set that the head takes, pictures first, then by name, scenes last. Clip-sampled sets are taken
             by name alone.
         options: of the head, those that differ from its defaults; they may leave a role out.
+        beside: where the sets of `stores` are of clips whose networks learn: stores of rows for the other roles.
 
     Raises:
-        HeadError: a wanted set is not there or not for this head, or a role stays without a set.
+        HeadError: a wanted set is not there or not for this head, a role stays without a set, or a store beside clips
+            has nothing for a role that they leave.
     """
-    named = _by_name(stores)
     roles = head.roles_for(options or {})
+    named = _by_name(stores)
+    if beside is not None:
+        named |= rows_beside(head, roles, stores, beside)
     chosen = [_wanted(head, named, text) for text in wanted] or _all_accepted(head, named)
     if wanted and (idle := [entry for entry in chosen if entry[0] not in roles]):
         raise HeadError(f"with these options {head.name} reads no {idle[0][0]} sets. Leave out {idle[0][2].name}.")
@@ -86,7 +91,8 @@ def choose_sources(
         if not any(chosen_role == role for chosen_role, _, _ in chosen):
             kinds = ", ".join(sorted(head.accepts))
             held = ", ".join(f"{name} ({found.spec.granularity})" for name, (_, found) in sorted(named.items()))
-            way_out = f" To go without {role}: --set {head.without[role]}." if role in head.without else ""
+            way_out = " --features STORE gives stored ones." if beside is not None else ""
+            way_out += f" To go without {role}: --set {head.without[role]}." if role in head.without else ""
             clips = "" if wanted else _clip_sampled(head, named)
             raise HeadError(
                 f"{head.name} needs a set of {kinds} rows for {role}; there is {held or 'no set'}.{clips}{way_out}"
@@ -95,6 +101,47 @@ def choose_sources(
     sources = _joined(chosen)
     require_alike(sources, {})
     return sources
+
+
+def rows_beside(
+    head: type[Head], roles: Sequence[str], clips: Sequence[FeatureStore], stores: Sequence[FeatureStore]
+) -> dict[str, tuple[FeatureStore, FeatureSet]]:
+    """Name to store and set of the stored rows for those `roles` of a head that no network on clips makes.
+
+    Raises:
+        HeadError: the rows of a network are of no use, networks make all roles or not that of the time grid, or a
+            store has nothing for a role that they leave.
+    """
+    made = {name: head.role_of(found.spec) for name, (_, found) in _by_name(clips).items()}
+    for name, role in made.items():
+        if role is not None and role not in roles:
+            raise HeadError(
+                f"with these options {head.name} reads no {role} rows: the network of {name} would learn nothing."
+            )
+    left = [role for role in roles if role not in made.values()]
+    if stores and not left:
+        raise HeadError(f"networks make all that {head.name} reads, its {' and '.join(roles)} rows: omit --features.")
+    if left[:1] == [*roles[:1]] and (stores or len(left) < len(roles)):
+        raise HeadError(f"{head.name} has the times of its {roles[0]} rows, which a network has to make; none does.")
+    for store in stores:
+        if not any(head.role_of(store[name].spec) in left for name in store):
+            held = ", ".join(f"{name} ({store[name].spec.granularity})" for name in sorted(store))
+            raise HeadError(
+                f"--features {printable(store.path)} holds {held or 'no set'}, and {head.name} leaves its "
+                f"{' and '.join(left)} rows to it: a set of {', '.join(sorted(head.accepts))} rows."
+            )
+    return {name: held for name, held in _by_name(stores).items() if head.role_of(held[1].spec) in left}
+
+
+def notes_beside(sources: Sequence[Source], stores: Sequence[FeatureStore]) -> list[str]:
+    """What people should know of the stored rows that stand beside those of networks: which sets, and which do not."""
+    notes = []
+    for store in stores:
+        used = [source.features.name for source in sources if source.store is store]
+        idle = sorted(set(store) - set(used))
+        unused = f"; left out: {', '.join(idle)}" if idle else ""
+        notes.append(f"stored rows: {', '.join(used)} of {printable(store.path)}, which stay as they are{unused}")
+    return notes
 
 
 def by_speed(sources: Iterable[Source]) -> list[list[Source]]:
@@ -175,14 +222,19 @@ def role_like(features: FeatureSet, specs: Sequence[tuple[str, str, FeatureSpec]
     raise SpecMismatchError(f"{features.name} is not what the head was trained on ({name}): {difference}.")
 
 
-def find_sources(recorded: Sequence[Mapping[str, Any]], stores: Sequence[FeatureStore]) -> list[Source]:
+def find_sources(
+    recorded: Sequence[Mapping[str, Any]], stores: Sequence[FeatureStore], beside: Sequence[FeatureStore] = ()
+) -> list[Source]:
     """The sets that a trained head asks for, by the specs it was trained on.
+
+    Args:
+        beside: stores for what `stores`, which are of clips, do not hold; both may have sets of one name.
 
     Raises:
         SpecMismatchError: the set of that name was made with other settings; the message names them.
         StoreError: there is neither that name nor any set of that fingerprint.
     """
-    named = _by_name(stores)
+    named = _by_name(beside) | _by_name(stores)
     chosen = []
     for entry in recorded:
         spec, name = FeatureSpec.from_dict(entry["spec"]), str(entry["set"])
@@ -194,7 +246,7 @@ def find_sources(recorded: Sequence[Mapping[str, Any]], stores: Sequence[Feature
                 "Extract again with the head's settings, or train on these features."
             )
         if not same:
-            where = ", ".join(printable(store.path) for store in stores)
+            where = ", ".join(printable(store.path) for store in (*stores, *beside))
             raise StoreError(
                 f"the head was trained on {name}, which {where} does not hold; there is {', '.join(sorted(named))}."
             )

@@ -7,12 +7,14 @@ RUN/stored/                a run of the head alone, for 'vl predict STORE --head
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heads.checkpoint import BEST, Run, create_run, file_sha256, load_tensors, save_tensors
 from heads.end_to_end import EndToEnd, Trunk
 from stores.labels import Labels
+from stores.names import slug
 from stores.spec import FeatureSpec
 
 STORED = "stored"
@@ -28,13 +30,17 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
     """
     model, config = trained.model, trained.config
     assert isinstance(model, EndToEnd), "other runs read stored features already"
-    files, features = [], []
+    files: list[Path] = []
+    features: list[Mapping[str, Any]] = []
     for entry in config.features:
+        if entry["role"] not in model.trunks:
+            features.append(entry)  # of stored rows, which are what they were
+            continue
         trunk = model.trunks[str(entry["role"])]
         assert isinstance(trunk, Trunk)
         spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)
         if trunk.learns:
-            file = trained.path / f"{trunk.name}.safetensors"
+            file = trained.path / f"{slug(trunk.name, 100)}.safetensors"
             save_tensors(file, trunk.backbone.state_dict(), {})
             files.append(file)
             digest = file_sha256(file)

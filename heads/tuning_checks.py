@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,29 +66,48 @@ class MemoryPlan:
         )
 
 
-def memory_plan(model: EndToEnd, options: TrainOptions, rows: int) -> MemoryPlan:
-    """What a step over a batch with `rows` real rows takes; counted on shapes alone, so nothing is computed.
+def memory_plan(model: EndToEnd, options: TrainOptions, *rows: int) -> MemoryPlan:
+    """What a step takes; counted on shapes alone, so nothing is computed.
 
     Temporary memory of single layers and of libraries comes on top of it.
+
+    Args:
+        rows: real rows of each window of the batch.
     """
     weights = list(model.parameters())
     learning = sum(size_of(weight) for weight in weights if weight.requires_grad)
     states = {"sgd": 1 if options.momentum else 0}.get(options.optimizer, 2)
-    trunks = [trunk for trunk in model.trunks.values() if isinstance(trunk, Trunk)]
-    at_once = min(model.options.chunk or rows, rows)
-    of_chunk = [activations(trunk) * at_once for trunk in trunks if trunk.learns]
-    one_by_one = at_once < rows  # then no chunk's activations are kept while another one runs
+    trunks = {role: trunk_of(model, role) for role in model.trunks}
+    shapes = {role: clip_rows(trunk) for role, trunk in trunks.items()}
+    clips = {role: sum(-(-length // shape[0]) for length in rows) for role, shape in shapes.items()}
+    of_chunk, one_by_one, most = [0], False, 0
+    for role, trunk in trunks.items():
+        at_once = min(model.options.chunk or clips[role], clips[role])
+        most = max(most, at_once)
+        if trunk.learns:
+            of_chunk.append(activations(trunk) * at_once)
+            one_by_one |= at_once < clips[role]  # then no chunk's activations are kept while another one runs
     everything = sum(map(size_of, weights)) * (2 if options.ema else 1)
     return MemoryPlan(
         parameters=everything,
         gradients=learning,
         optimizer=states * learning,
-        activations=(max if one_by_one else sum)(of_chunk or [0]),
-        head=head_activations(model, rows),
-        frames=rows * sum(math.prod(trunk.clip_shape) for trunk in trunks),
-        rows=rows,
-        at_once=at_once,
+        activations=(max if one_by_one else sum)(of_chunk),
+        head=head_activations(model, {role: shape[1:] for role, shape in shapes.items()}, sum(rows)),
+        frames=sum(clips[role] * math.prod(trunk.clip_shape) for role, trunk in trunks.items()),
+        rows=sum(rows),
+        at_once=most,
     )
+
+
+def clip_rows(trunk: Trunk) -> tuple[int, ...]:
+    """(S, *row_shape) of what a network gives of one clip."""
+    module = trunk.backbone
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in module.state_dict(keep_vars=True).items()}
+    frames = torch.empty(1, *trunk.clip_shape, dtype=torch.uint8, device="meta")
+    with torch.no_grad():
+        rows = functional_call(module, on_meta, (frames, frozenset({trunk.level})))[trunk.level]
+    return tuple(rows.shape[1:])
 
 
 def activations(trunk: Trunk) -> int:
@@ -97,12 +116,16 @@ def activations(trunk: Trunk) -> int:
     return kept_bytes(trunk.backbone, frames, frozenset({trunk.level}))
 
 
-def head_activations(model: EndToEnd, rows: int) -> int:
-    """Bytes that the head keeps of one pass over so many rows, as one window."""
+def head_activations(model: EndToEnd, made: Mapping[str, tuple[int, ...]], rows: int) -> int:
+    """Bytes that the head keeps of one pass over so many rows, as one window.
+
+    Args:
+        made: role to the shape of the rows that a network makes; rows of other roles are vectors.
+    """
     names = {role: f"{role}_mean" for role in model.standardise.roles}
-    widths = {role: len(model.standardise.get_buffer(name)) for role, name in names.items()}
+    shapes = {role: made.get(role) or (len(model.standardise.get_buffer(name)),) for role, name in names.items()}
     dtype = next(model.head.parameters()).dtype
-    features = {role: torch.empty(1, rows, width, dtype=dtype, device="meta") for role, width in widths.items()}
+    features = {role: torch.empty(1, rows, *shape, dtype=dtype, device="meta") for role, shape in shapes.items()}
     mask = {role: torch.ones(1, rows, dtype=torch.bool, device="meta") for role in features}
     batch = Batch(features, mask, torch.empty(1, rows, 2, device="meta"), videos=("one",))
     return kept_bytes(model.head, batch)
@@ -149,19 +172,18 @@ def check_tuning(training: Training, clips: Videos, sources: Sequence[Source]) -
         count = sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad)
         training.observer.note(f"{trunk.name}: {f'{count:,} weights learn' if count else 'stays as it came'}")
     training.observer.note(f"weights to be trained: {learning:,} in all")
-    rows = max(int(np.minimum(windows.rows_V[of.video_B] - of.start_B, of.length).sum()) for of in training.plan(0))
-    training.observer.note(memory_plan(model, options, rows).words())
+    batches = (np.minimum(windows.rows_V[of.video_B] - of.start_B, of.length).tolist() for of in training.plan(0))
+    training.observer.note(memory_plan(model, options, *max(batches, key=sum)).words())
     if (training.folder / "last.safetensors").exists():
         return  # it has learned by now
-    for source in sources:  # extraction shall run with the weights that this run begins with, tuned ones of --init too
-        state = trunk_of(model, source.role).backbone.state_dict()
-        clips.networks[source.features.name].module.load_state_dict(state)
+    for role, name in windows.made.items():  # extraction shall run with the weights that this run begins with
+        clips.networks[name].module.load_state_dict(trunk_of(model, role).backbone.state_dict())
     clips.store.close()
     with_rows = [video for video in (*training.train, *training.val) if windows.rows_V[video]]
     chosen = sorted(with_rows, key=lambda video: int(windows.rows_V[video]))[:COMPARED]
     names = [windows.videos[video] for video in chosen]
     stored = Windows(sources, names, device=windows.device, resident=True)
-    seen = ClipWindows(sources, names, device=windows.device, reader=clips.reader)
+    seen = ClipWindows(sources, names, device=windows.device, clips=clips)
     difference = require_stored_logits(model, seen, stored, range(len(names)), options.window)
     training.observer.note(
         f"end to end, {len(names)} videos have the logits of stored features: largest difference {difference:.2g}"
@@ -202,7 +224,7 @@ def require_stored_logits(
         HeadError: they differ by more than rounding explains: the networks would not begin where the head ended.
     """
     difference = 0.0
-    tolerance = max(TOLERANCE[source.spec.dtype] for source in stored.sources)
+    tolerance = max(TOLERANCE[source.spec.dtype] for source in clips.sources if source.role in clips.made)
     whole = model.head.level == "video"
     lengths = [int(rows) if whole else min(int(rows), window, MOST_ROWS) for rows in clips.rows_V[list(videos)]]
     start = np.zeros(1, np.int64)

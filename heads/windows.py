@@ -74,6 +74,7 @@ class Windows:
         self._joins: list[list[Join] | None] = [None, *joins]
         self._exact = [of_set is None or all(join.selects for join in of_set) for of_set in self._joins]
         self._fill: list[Tensor | None] = [None] * len(self.sources)
+        self.stored: Sequence[int] = range(len(self.sources))  # the sources whose rows are part of a batch
         self.resident = self._fits() if resident is None else resident
         home = self.device if self.resident else torch.device("cpu")
         self._times_A2 = _flat(self.times, (0, 2), np.float64).to(home)
@@ -120,19 +121,21 @@ class Windows:
         at_BN, mask_BN = torch.from_numpy(flat_BN).to(home), torch.from_numpy(real_BN).to(self.device)
         parts: dict[str, list[Tensor]] = {role: [] for role in self.shapes}
         held: dict[str, Tensor] = {}
-        for index, source in enumerate(self.sources):
-            here_BN = mask_BN
+        for index in self.stored:
+            role, here_BN = self.sources[index].role, mask_BN
             present_A = self._present_A[index]
             if present_A is not None:
                 here_BN = mask_BN & present_A[at_BN].to(self.device)
             stored = self._values[index][at_BN] if self.resident else self._read(index, crops)
-            parts[source.role].append(self._finish(index, stored, here_BN))
-            held[source.role] = held[source.role] | here_BN if source.role in held else here_BN
+            parts[role].append(self._finish(index, stored, here_BN))
+            held[role] = held[role] | here_BN if role in held else here_BN
+        held = {role: held.get(role, mask_BN) for role in self.shapes}
         held[self.sources[0].role] = mask_BN
         features = {}
         for role, of_sets in parts.items():
-            joined = of_sets[0] if len(of_sets) == 1 else torch.cat(of_sets, dim=-1)
-            features[role] = joined.masked_fill_(~_wide(held[role], joined), 0)
+            if of_sets:
+                joined = of_sets[0] if len(of_sets) == 1 else torch.cat(of_sets, dim=-1)
+                features[role] = joined.masked_fill_(~_wide(held[role], joined), 0)
         return Batch(
             features=features,
             mask=held,

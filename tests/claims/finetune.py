@@ -112,7 +112,8 @@ class MemoryReader:
 
     def _clips(self, scenes_STHWC: NDArray[np.uint8]) -> Clips:
         index = np.arange(scenes_STHWC.shape[0] * scenes_STHWC.shape[1]).reshape(scenes_STHWC.shape[:2])
-        return torch.from_numpy(scenes_STHWC).flatten(0, 1), torch.from_numpy(index)
+        one_row = torch.tensor([[0, 1]]).expand(len(index), 2)
+        return torch.from_numpy(scenes_STHWC).flatten(0, 1), torch.from_numpy(index), one_row
 
 
 def networks() -> dict[str, ClipNetwork]:

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from cli.finetune_command import Asked, open_videos
 from extract import backbone
@@ -24,6 +22,7 @@ from heads.checkpoint import read_config
 from heads.run import carry_out
 from stores import open_store
 from tests.cli.commands import Said, runner
+from tests.cli.finetuning import changed, weights
 from tests.extract import narrow
 from tests.extract.labelled import labelled_videos
 from tests.heads.feature_stores import Killed, Killer
@@ -47,18 +46,6 @@ def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return runner(capsys)
-
-
-def weights(run: Path, name: str) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(run / f"{name}.safetensors")
-
-
-def changed(run: Path, name: str, other: dict[str, Tensor]) -> set[str]:
-    """Which parts of the model have other weights."""
-    own = weights(run, name)
-    return {
-        ".".join(key.split(".")[:2]) for key, tensor in own.items() if key in other and not tensor.equal(other[key])
-    }
 
 
 def test_head_then_small_then_large_each_from_the_one_before(said: Said, tmp_path: Path) -> None:
@@ -165,8 +152,6 @@ def test_other_heads_learn_with_clips_of_a_network(
         (("finetune", "stan", "videos"), "which networks learn? stan-small"),
         (("finetune", "mlad", "videos"), "name the one network that learns below mlad"),
         (("finetune", "stan-small", "videos", "--backbone", "i3d"), "leave --backbone out"),
-        (("finetune", "asf", "videos", "--backbone", "r2plus1d_18"), "asf reads maps"),
-        (("finetune", "gated", "videos", "--backbone", "resnet18"), "gated reads sound"),
         (("finetune", "stan-small", "videos", "--freeze", "layer9"), "--freeze layer9 names no weight"),
         (("finetune", "stan-small", "videos", "--batch-norm", "off"), "batch_norm is frozen or tuned, not 'off'"),
         (("finetune", "stan-small", "videos", "--augment", "all"), "--augment is none, jitter, stan, not 'all'"),

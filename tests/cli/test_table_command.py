@@ -246,7 +246,7 @@ def test_sets_say_what_each_head_may_read(said: Said) -> None:
     assert {head: line["sets"] for head, line in lines_of().items()} == {"linear": "cnn mel", "gated": "cnn mel"}
     code, _, err = said(*words, "--sets", "mel", "--out", "sound", store="two.zarr")
     assert code == 3
-    assert "gated does not fit: gated needs a set of frame rows for visual" in err
+    assert "gated does not fit: gated needs a set of clip, frame rows for visual" in err
     assert lines_of("sound")["linear"]["sets"] == "mel"
 
 

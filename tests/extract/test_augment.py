@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from extract import augment
 from extract.augment import AUGMENTS, augmented, rectangle
 from extract.backbone import ClipFormat
 from extract.r2plus1d import R2Plus1d18
@@ -61,7 +62,16 @@ def test_jitter_scales_crops_and_turns_half_of_the_time() -> None:
     assert max(lefts) > 40
 
 
-def test_stans_pictures_are_parts_turned_about_both_axes_three_times_in_ten() -> None:
+def test_stans_pictures_are_parts_turned_about_both_axes_three_times_in_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then changed by AutoAugment, which would move what is measured here, with what is drawn next."""
+    last: list[tuple[int, ...]] = []
+
+    def changed_by(frames: Tensor, random: np.random.Generator) -> Tensor:
+        assert 0 < random.random() < 1
+        last.append(tuple(frames.shape))
+        return frames
+
+    monkeypatch.setattr(augment, "auto_augmented", changed_by)
     across = down = 0
     shares = []
     for seed in range(200):
@@ -73,6 +83,7 @@ def test_stans_pictures_are_parts_turned_about_both_axes_three_times_in_ten() ->
         assert 0.06 <= area <= 1.02
         assert 0.70 <= float(wide.abs() / high.abs()) <= 1.42
         shares.append(area)
+    assert last == [(1, 224, 224, 3)] * 200
     assert 40 <= across <= 80
     assert 40 <= down <= 80
     assert min(shares) < 0.15

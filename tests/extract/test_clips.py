@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 
 from extract.augment import generator
 from extract.backbone import BACKBONES, BackboneError
-from extract.clip_reader import ClipReader, Clips, Part
+from extract.clip_reader import ClipReader, Clips, Part, _Reading, passes
 from extract.clips import ClipStore, clip_store
 from extract.extract_options import ExtractOptions
+from extract.i3d import InceptionI3d
 from extract.inputs import VideoInput, enumerate_videos
 from extract.pipeline import Observer, extract_videos
 from extract.plan import Plan, make_plan
+from extract.plan_networks import clip_settings
 from extract.transform import resize_and_crop
-from extract.workers import _Worker
+from extract.workers import DecodePool, Event, Finished, _Worker
 from stores import open_store
 from stores.errors import DamageError, StoreError
 from stores.spec import Granularity
@@ -66,8 +69,10 @@ def opened(folder: Path, plan: Plan, path: Path) -> ClipStore:
 
 
 @pytest.fixture(scope="module")
-def scenes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipStore:
-    return opened(videos, plan_for(PAIR, "scene"), tmp_path_factory.mktemp("plans") / "clips.json")
+def scenes(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipStore]:
+    store = opened(videos, plan_for(PAIR, "scene"), tmp_path_factory.mktemp("plans") / "clips.json")
+    yield store
+    store.close()
 
 
 WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride": {"": 6}}
@@ -75,7 +80,14 @@ WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride":
 
 @pytest.mark.parametrize(
     ("backbones", "level", "options"),
-    [(PAIR, "scene", {}), (("r2plus1d_18",), "clip", WINDOWED), (("resnet18",), "frame", {"fps": {"": 6.0}})],
+    [
+        (PAIR, "scene", {}),
+        (("r2plus1d_18",), "clip", WINDOWED),
+        (("resnet18",), "frame", {"fps": {"": 6.0}}),
+        (("resnet18",), "map", {"fps": {"": 6.0}}),
+        (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}}),  # 2 rows a clip
+        (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}, "stride": {"": 24}}),
+    ],
 )
 def test_rows_times_and_specs_are_those_of_extraction(
     videos: Path, tmp_path: Path, backbones: tuple[str, ...], level: str, options: dict[str, object]
@@ -92,7 +104,9 @@ def test_rows_times_and_specs_are_those_of_extraction(
             assert clips[name].entry(video).num_rows == len(features) > 1
             np.testing.assert_array_equal(clips[name].times(video), times)
             np.testing.assert_array_equal(clips[name].read(video).features, features)
-            assert clips[name].frames(video).shape == (len(features), clips[name].network.window)
+            clip_K = len(clips[name].frames(video))
+            assert clips[name].frames(video).shape == (clip_K, clips[name].network.window)
+            assert clip_K * clips[name].rows_a_clip >= len(features) > (clip_K - 1) * clips[name].rows_a_clip
 
 
 def whole(clips: ClipStore, names: Sequence[str]) -> list[Part]:
@@ -111,10 +125,88 @@ def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipSt
     (given,) = ClipReader(scenes).read([("a.mp4", 0, 3)])
     for name, rows in expected.items():
         clip = scenes[name].network.backbone.clip
-        frames, index = given[name]
+        frames, index, _ = given[name]
         wanted = torch.from_numpy(decoded[np.array(rows)])
         for row, of_row in zip(frames[index], wanted, strict=True):
             assert torch.equal(row, resize_and_crop(of_row, clip.resize, clip.crop))
+
+
+def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path) -> None:
+    """At 10 frames a second c.mp4 has 38: two clips of 16 with 2 maps each, and one of 6 frames with 1."""
+    plan = plan_for(("r2plus1d_18",), "map", dense="windowed", fps={"": 10.0}, window={"": 16})
+    clips = opened(videos, plan, tmp_path / "clips.json")
+    name = "r2plus1d_18.rgb.map"
+    assert clips[name].entry("c.mp4").num_rows == 5
+    every, middle, end = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4), ("c.mp4", 3, 5)])
+    frames, index, wanted = every[name]
+    assert wanted.tolist() == [[0, 2], [0, 2], [0, 1]]
+    assert index.tolist() == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
+    some, index, wanted = middle[name]
+    assert wanted.tolist() == [[1, 2], [0, 2]]
+    assert index.tolist() == [[*range(16)], [*range(16, 32)]]
+    assert torch.equal(some, frames[:32])
+    some, index, wanted = end[name]
+    assert wanted.tolist() == [[1, 2], [0, 1]]
+    assert index.tolist() == [[*range(16)], [*range(16, 22), *[21] * 10]]
+    assert torch.equal(some, frames[16:])
+    clips.close()
+
+
+def test_maps_alone_lie_side_by_side() -> None:
+    """Clips of 64 frames every 8 would give each of I3D's maps of 8 frames eight times over."""
+    options = ExtractOptions(backbones=("i3d",), dense="windowed")
+    assert clip_settings("i3d", InceptionI3d.clip, (Granularity.MAP,), options) == (64, 64, False)
+    assert clip_settings("i3d", InceptionI3d.clip, (Granularity.CLIP,), options) == (8, 64, False)
+    with pytest.raises(BackboneError, match="map rows of i3d would overlap"):
+        clip_settings("i3d", InceptionI3d.clip, (Granularity.CLIP, Granularity.MAP), options)
+
+
+@pytest.mark.parametrize("augment", ["none", "jitter"])
+def test_neighbouring_parts_of_a_video_share_a_pass_and_are_what_each_is_alone(
+    scenes: ClipStore, monkeypatch: pytest.MonkeyPatch, augment: str
+) -> None:
+    parts = [("c.mp4", 0, 2), ("c.mp4", 1, 4), ("c.mp4", 1, 2), ("a.mp4", 0, 3), ("c.mp4", 3, 4)]
+    reader = ClipReader(scenes, augment=augment, workers=2)  # type: ignore[arg-type]
+    begun: list[str] = []
+    real = _Worker.assign
+
+    def assign(worker: _Worker, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+        begun.append(video.path.name)
+        real(worker, video, wanted)
+
+    monkeypatch.setattr(_Worker, "assign", assign)
+    together = flat(reader.read(parts, draw=(3, 1)))
+    assert begun == ["c.mp4", "a.mp4", "c.mp4"]
+    alone = [tensor for part in parts for tensor in flat(reader.read([part], draw=(3, 1)))]
+    assert len(together) == len(alone)
+    assert all(torch.equal(left, right) for left, right in zip(together, alone, strict=True))
+    monkeypatch.setattr("extract.clip_reader.TOGETHER", 2 * 13 + 3 * 13)  # a scene has 12 frames and one
+    assert passes(parts, scenes) == [range(2), range(2, 3), range(3, 4), range(4, 5)]
+
+
+def test_decoding_ends_with_the_last_wanted_frame(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of the first scene of c.mp4 end at 12 of 45; one more shows that they do."""
+    counted: list[int] = []
+    real = _Reading._run
+
+    def run(reading: _Reading) -> None:
+        events = DecodePool.__iter__
+
+        def noted(pool: DecodePool) -> Iterator[Event]:
+            for event in events(pool):
+                if isinstance(event, Finished):
+                    counted.append(event.frames_decoded)
+                yield event
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DecodePool, "__iter__", noted)
+            real(reading)
+
+    monkeypatch.setattr(_Reading, "_run", run)
+    list(ClipReader(scenes).read([("c.mp4", 0, 1)]))
+    list(ClipReader(scenes).read([("c.mp4", 0, 4)]))
+    assert 12 <= counted[0] <= 13
+    assert counted[1] == 45
 
 
 def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
@@ -128,7 +220,7 @@ def test_any_number_of_workers_gives_the_same_frames_in_the_same_order(scenes: C
         flat(ClipReader(scenes, augment=augment, workers=workers).read(parts, draw=(5, 2)))  # type: ignore[arg-type]
         for workers in (1, 3)
     )
-    assert len(one) == len(three) == 4 * len(parts)
+    assert len(one) == len(three) == 2 * 3 * len(parts)
     assert all(torch.equal(left, right) for left, right in zip(one, three, strict=True))
 
 
@@ -140,7 +232,7 @@ def test_draws_differ_between_epochs_and_seeds_and_not_between_batches(scenes: C
     assert not torch.equal(first[0], epoch[0])
     assert not torch.equal(first[0], seed[0])
     (second,) = reader.read([("c.mp4", 1, 2)], draw=(0, 0))
-    frames, index = second["r2plus1d_18.rgb.scene"]
+    frames, index, _ = second["r2plus1d_18.rgb.scene"]
     of_all, of_rows = first[0], first[1]  # sorted by name, r2plus1d_18 comes first
     assert torch.equal(frames[index][0], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
 
@@ -163,8 +255,10 @@ def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_p
     assert said[1:] == ["1 of 2 videos are looked through for their scenes"]
     assert third.snapshot_id != first.snapshot_id
     assert third["resnet18.rgb.scene"].entry("b.mp4") == first["resnet18.rgb.scene"].entry("b.mp4")
+    other = replaced(third, videos / "b.mp4")
     with pytest.raises(BackboneError, match=r"'a\.mp4' gave 2 of 4 frames: it is not the file"):
-        list(ClipReader(replaced(third, videos / "b.mp4")).read([("a.mp4", 0, 4)]))
+        list(ClipReader(other).read([("a.mp4", 0, 4)]))
+    other.close()
     (tmp_path / "clips.json").write_text(json.dumps({"videos": 3}))
     with pytest.raises(DamageError, match="holds no plans of clips"):
         look()
@@ -210,6 +304,31 @@ def test_whoever_stops_reading_leaves_nothing_running(scenes: ClipStore) -> None
     assert threading.active_count() == before
 
 
+def test_decode_processes_stay_from_one_reading_to_the_next(videos: Path, tmp_path: Path) -> None:
+    """One that died while it had nothing to do, and those of a reading that was left, are replaced."""
+    clips = opened(videos, plan_for(("resnet18",), "scene"), tmp_path / "clips.json")
+    reader, parts = ClipReader(clips, workers=2), whole(clips, sorted(LENGTHS))
+    first = flat(reader.read(parts))
+    (one, two) = clips.idle._workers
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    assert {*clips.idle._workers} == {one, two}
+    two.process.kill()
+    two.process.wait()
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    assert one in clips.idle._workers
+    assert two not in clips.idle._workers
+    left = reader.read(parts * 20)
+    next(left)
+    left.close()
+    assert all(worker.video is None for worker in clips.idle._workers)
+    kept = [worker.process for worker in clips.idle._workers]
+    clips.close()
+    assert one.process.poll() is not None
+    assert all(process.poll() is not None for process in kept)
+    assert all(torch.equal(left, right) for left, right in zip(first, flat(reader.read(parts)), strict=True))
+    clips.close()
+
+
 def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     real = _Worker.assign
@@ -219,17 +338,21 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
         real(worker, video, wanted)
 
     monkeypatch.setattr(_Worker, "assign", assign)
-    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4"]) * 9)
+    reading = ClipReader(scenes, workers=1).read(whole(scenes, ["b.mp4", "b.mp4", "a.mp4", "a.mp4"]) * 5)
     next(reading)
     threading.Event().wait(1.0)
-    assert 2 <= len(begun) <= 1 + 1 + 2  # taken, one worker's, and two ahead
+    assert 2 <= len(begun) <= 1 + 2  # one worker's, and two ahead: of the first pass the second part is not taken yet
+    next(reading)
+    deadline = time.monotonic() + 30
+    while len(begun) < 1 + 1 + 2:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.1)
     reading.close()
 
 
 @pytest.mark.parametrize(
     ("backbones", "level", "options", "message"),
     [
-        (("r2plus1d_18",), "map", {}, "cannot be trained by its map rows"),
         (("logmel",), "frame", {}, "networks on sound are not trained"),
         (("i3d",), "clip", {"weights": {"i3d": "random"}}, "is not trained on flow, views, convolutions"),
     ],

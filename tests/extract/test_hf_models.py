@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -62,6 +63,16 @@ def test_without_transformers_one_line_names_the_extra(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(BackboneError, match=r"needs the package transformers .*: pip install 'vl\[hf\]'\.$"):
         backbone_class(f"hf:{tmp_path}")
+
+
+def test_weights_are_taken_as_a_training_of_the_whole_network_leaves_them(transformers: Any, tmp_path: Path) -> None:
+    theirs = transformers.ViTModel(transformers.ViTConfig(image_size=48, **TINY)).eval()
+    network = built(saved(theirs, tmp_path, size={"height": 48, "width": 48}))
+    tuned = {name: (tensor + 1).contiguous() for name, tensor in network.state_dict().items()}
+    assert all(name.startswith("model.") for name in tuned)
+    safetensors.torch.save_file(tuned, tmp_path / "tuned.safetensors")
+    again, _ = build_backbone(f"hf:{tmp_path}", str(tmp_path / "tuned.safetensors"))
+    assert all(torch.equal(tensor, tuned[name]) for name, tensor in again.state_dict().items())
 
 
 def test_a_vision_transformer_gives_its_class_token_and_its_grid(transformers: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 
 from heads.baselines import Linear, LinearConfig, MeanPool
 from heads.checkpoint import INITIAL, file_sha256
-from heads.clip_windows import ClipWindows, Part, joined
+from heads.clip_windows import ClipWindows, Part, Videos, joined
 from heads.end_to_end import ClipBatch, ClipNetwork, Clips, EndToEnd, TuneOptions
+from heads.gated import Gated, GatedConfig
 from heads.head import Head, HeadError
 from heads.initial import load_initial
 from heads.plan import Crops
@@ -51,7 +53,8 @@ class Reader:
         try:
             for video, start, stop in parts:
                 frames = torch.from_numpy(FRAMES[video][start:stop])
-                yield {"one": (frames, torch.arange(len(frames))[:, None])}
+                rows = torch.tensor([[0, 1]]).expand(len(frames), 2)
+                yield {"one": (frames, torch.arange(len(frames))[:, None], rows)}
         finally:
             self.closed += 1
 
@@ -82,7 +85,8 @@ def clips_of(store: ZarrStore, reader: Reader) -> ClipWindows:
     def labels(video: str, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.arange(len(times), dtype=np.int8)[:, None].repeat(2, axis=1) % 2
 
-    return ClipWindows([source(store)], ["a", "b"], device=CPU, reader=reader, seed=11, labels=labels)
+    clips = Videos(store, reader, {"one": network()})
+    return ClipWindows([source(store)], ["a", "b"], device=CPU, clips=clips, seed=11, labels=labels)
 
 
 def crops(video: Sequence[int], start: Sequence[int], length: int) -> Crops:
@@ -96,7 +100,7 @@ def test_a_batch_has_the_real_rows_of_its_windows_one_after_the_other(store: Zar
     assert reader.asked == [([("b", 1, 3), ("a", 3, 5)], (11, 4))]
     assert isinstance(batch, ClipBatch)
     assert batch.mask["x"].tolist() == [[True, True, False], [True, True, False]]
-    frames, index = batch.clips["x"]
+    frames, index, _ = batch.clips["x"]
     wanted = np.concatenate([FRAMES["b"][1:3], FRAMES["a"][3:5]])
     np.testing.assert_array_equal(frames[index][:, 0].numpy(), wanted)
     stored = Windows([source(store)], ["a", "b"], device=CPU, labels=None)
@@ -124,18 +128,49 @@ def test_whoever_stops_in_the_middle_closes_the_reader(store: ZarrStore) -> None
 
 def test_joined_clips_keep_their_frames() -> None:
     """The second video's rows look at its own frames, also where they share some."""
-    first = torch.zeros(2, 1, 1, 3, dtype=torch.uint8), torch.tensor([[0, 1]])
+    first = torch.zeros(2, 1, 1, 3, dtype=torch.uint8), torch.tensor([[0, 1]]), torch.tensor([[1, 4]])
     second = (
         torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 1, 3) + 5,
         torch.tensor([[0, 1], [1, 2]]),
+        torch.tensor([[0, 4], [0, 2]]),
     )
-    frames, index = joined([first, second])
+    frames, index, wanted = joined([first, second])
     assert frames[index][..., 0, 0, 0].tolist() == [[0, 0], [5, 6], [6, 7]]
+    assert wanted.tolist() == [[1, 4], [0, 4], [0, 2]]
 
 
 def test_two_networks_in_one_role_are_refused(store: ZarrStore) -> None:
-    with pytest.raises(HeadError, match="one network for each role is trained with a head, not one and one"):
-        ClipWindows([source(store)] * 2, ["a"], device=CPU, reader=Reader())
+    with pytest.raises(HeadError, match=r"one network for each role is trained .* beside it, not one and one"):
+        ClipWindows([source(store)] * 2, ["a"], device=CPU, clips=Videos(store, Reader(), {"one": network()}))
+
+
+def test_other_roles_come_stored_at_the_times_of_the_clips(store: ZarrStore, tmp_path: Path) -> None:
+    """A clip is a fifth of a second and stands beside the mean of two rows of sound; b has no sound."""
+    sound = np.arange(16, dtype=np.float32).reshape(8, 2)
+    mel = write_store(tmp_path / "m.zarr", {"mel": {"a": sound}}, rates={"mel": 10.0})
+    sources = [
+        Source("visual", store, store["one"], {video: video for video in ROWS}),
+        Source("audio", mel, mel["mel"], {"a": "a"}),
+    ]
+    clips = Videos(store, Reader(), {"one": network()})
+    windows = ClipWindows(sources, ["a", "b"], device=CPU, clips=clips)
+    plan = [crops([1, 0], [0, 2], 3)]
+    (batch,) = windows.batches(plan)
+    assert isinstance(batch, ClipBatch)
+    assert set(batch.features) == {"audio"}
+    assert set(batch.clips) == {"visual"}
+    assert batch.features["audio"].tolist() == [[[0, 0]] * 3, [[9, 10], [13, 14], [0, 0]]]
+    assert batch.mask["audio"].tolist() == [[False] * 3, [True, True, False]]
+    assert batch.mask["visual"].all()
+    head = Gated(GatedConfig(4, 2, 2, heads=2, ffn=4, hidden=4))
+    widths = {"visual": 4, "audio": 2}
+    model = EndToEnd(head, widths, {"visual": network()}, ["visual"], TuneOptions(chunk=2))
+    stored = Windows(sources, ["a", "b"], device=CPU)
+    assert require_stored_logits(model, windows, stored, range(2), window=3) < 1e-6
+    learned = head.blocks["audio"]
+    torch.autograd.backward(model.head.loss(model(batch), replace(batch, labels=torch.ones(2, 2, dtype=torch.int8))))
+    assert all(weight.grad is not None for weight in learned.parameters())
+    assert model.get_parameter("trunks.visual.backbone.first.weight").grad is not None
 
 
 @pytest.mark.parametrize("kind", [Linear, MeanPool])

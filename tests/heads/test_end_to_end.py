@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from extract.r2plus1d import R2Plus1d18
 from extract.resnet import ResNet18
+from heads.asf import Asf, AsfConfig
 from heads.baselines import LinearConfig, MeanPool
 from heads.end_to_end import ClipBatch, ClipNetwork, EndToEnd, Trunk, TuneOptions
 from heads.head import Batch, Head, HeadError
 from heads.optimise import make_optimizer
 from heads.options import TrainOptions
 from heads.stan import Stan, StanConfig
+from heads.stld import Stld, StldConfig
 from heads.tuning_checks import memory_plan
 from stores.spec import Granularity
 from tests.bench.table import peak_bytes
@@ -51,10 +53,15 @@ def batch_of(scenes: tuple[int, ...], seed: int = 0) -> ClipBatch:
     for role, (frames, *shape) in SHAPES.items():
         count = sum(scenes) * frames
         pixels = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random)
-        clips[role] = (pixels, torch.arange(count).view(-1, frames))
+        clips[role] = (pixels, torch.arange(count).view(-1, frames), one_row_each(sum(scenes)))
     times = torch.zeros(len(scenes), max(scenes), 2)
     labels = torch.randint(0, 2, (len(scenes), 3), generator=random, dtype=torch.int8)
     return ClipBatch({}, dict.fromkeys(SHAPES, mask), times, labels, clips=clips)
+
+
+def one_row_each(clips: int) -> Tensor:
+    """Of every clip its only row is wanted."""
+    return torch.tensor([[0, 1]]).expand(clips, 2)
 
 
 def gradients(model: EndToEnd, batch: Batch, seed: int = 7) -> dict[str, Tensor]:
@@ -107,8 +114,8 @@ def dropping(chunk: int) -> tuple[EndToEnd, ClipBatch]:
     frames = torch.randint(0, 256, (5, 2, 2, 3), dtype=torch.uint8)
     mask = {"x": torch.ones(1, 5, dtype=torch.bool)}
     labels = torch.tensor([[1, 0]], dtype=torch.int8)
-    batch = ClipBatch({}, mask, torch.zeros(1, 5, 2), labels, clips={"x": (frames, torch.arange(5)[:, None])})
-    return model, batch
+    clips = {"x": (frames, torch.arange(5)[:, None], one_row_each(5))}
+    return model, ClipBatch({}, mask, torch.zeros(1, 5, 2), labels, clips=clips)
 
 
 def test_dropout_of_a_network_draws_the_same_again_when_its_chunk_is_run_again() -> None:
@@ -116,17 +123,66 @@ def test_dropout_of_a_network_draws_the_same_again_when_its_chunk_is_run_again()
     found = gradients(model, batch)
     plain, _ = dropping(chunk=2)
     trunk = plain.trunks["x"]
-    frames, index = batch.clips["x"]
+    frames, index, _ = batch.clips["x"]
     plain.train()
     torch.manual_seed(7)
     rows = torch.cat(
         [trunk(frames, part, torch.empty(0)) for part in torch.split(index, 2)]
     )  # the same chunks, and all of them kept
-    with_rows = Batch({"x": rows[None]}, batch.mask, batch.times, batch.labels)
+    with_rows = Batch({"x": rows[None, :, 0]}, batch.mask, batch.times, batch.labels)
     torch.autograd.backward(plain.head.loss(plain(with_rows), with_rows))
     expected = {name: weight.grad for name, weight in plain.named_parameters() if weight.grad is not None}
     assert_same(found, expected)
     assert len({float(value) for value in found["trunks.x.backbone.second.weight"].flatten()}) > 1
+
+
+class Mapping3(nn.Module):
+    """A network that gives 3 maps of 1 x 2 cells of a clip of 2 x 1 x 2 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(12, 24)
+
+    def forward(self, frames: Tensor, levels: frozenset[Granularity]) -> dict[Granularity, Tensor]:
+        x = frames.flatten(1).to(self.only.weight.dtype) / 255
+        return {level: self.only(x).unflatten(1, (3, 1, 2, 4)) for level in levels}
+
+
+def on_maps(kind: str, chunk: int) -> tuple[EndToEnd, ClipBatch]:
+    """A video of 2 clips, of whose 6 maps it has 5, and one of a clip of which a window begins at the second map."""
+    torch.manual_seed(5)
+    head: Head = Asf(AsfConfig(4, 2, embed=4, groups=2, num_observations=3))
+    if kind == "stld":
+        head = Stld(StldConfig(4, 2, hidden=4, nhead=2, dim_feedforward=4, num_layers=1))
+    network = ClipNetwork(Mapping3(), "maps", Granularity.MAP, (2, 1, 2, 3))
+    model = EndToEnd(head, {"map": 4}, {"map": network}, ["map"], TuneOptions(chunk=chunk)).double()
+    frames = torch.randint(0, 256, (6, 1, 2, 3), dtype=torch.uint8)
+    wanted = torch.tensor([[0, 3], [0, 2], [1, 3]])
+    mask = {"map": torch.arange(5) < torch.tensor([[5], [2]])}
+    labels = torch.tensor([[1, 0], [0, 1]], dtype=torch.int8)
+    clips = {"map": (frames, torch.arange(6).view(3, 2), wanted)}
+    return model, ClipBatch({}, mask, torch.zeros(2, 5, 2), labels, clips=clips)
+
+
+@pytest.mark.parametrize("kind", ["asf", "stld"])
+def test_heads_on_maps_learn_with_their_network_in_chunks_as_in_one_pass(kind: str) -> None:
+    model, batch = on_maps(kind, chunk=2)
+    found = gradients(model, batch)
+    assert found["trunks.map.backbone.only.weight"].abs().sum() > 0
+    plain, _ = on_maps(kind, chunk=0)
+    assert_same(found, gradients(plain, batch))
+
+
+def test_maps_lie_where_their_clips_do_without_those_behind_the_end_of_a_video() -> None:
+    model, batch = on_maps("asf", chunk=1)
+    frames, index, _ = batch.clips["map"]
+    module = model.trunks["map"].backbone
+    assert isinstance(module, Mapping3)
+    each = [module(frames[of][None], frozenset({Granularity.MAP}))[Granularity.MAP][0] for of in index]
+    with torch.no_grad():
+        found = model.features("map", batch)
+        expected = torch.stack([*each[0], each[1][0], each[1][1], *each[2][1:], *torch.zeros(3, 1, 2, 4)])
+    torch.testing.assert_close(found.flatten(0, 1), expected)
 
 
 def test_every_clip_goes_through_twice_to_learn_and_once_to_score() -> None:
@@ -144,7 +200,7 @@ def test_every_clip_goes_through_twice_to_learn_and_once_to_score() -> None:
 def test_peak_memory_does_not_grow_with_the_scenes() -> None:
     model = stan(chunk=4).float()
     peaks = [peak_bytes(lambda scenes=scenes: gradients(model, batch_of((scenes,)))) for scenes in (8, 32)]  # type: ignore[misc]
-    frames = [sum(pixels.numel() for pixels, _ in batch_of((scenes,)).clips.values()) for scenes in (8, 32)]
+    frames = [sum(pixels.numel() for pixels, *_ in batch_of((scenes,)).clips.values()) for scenes in (8, 32)]
     grown = (peaks[1] - frames[1]) / (peaks[0] - frames[0])  # the frames themselves lie beside the device
     assert grown <= 1.1, peaks
 
@@ -247,15 +303,26 @@ def test_the_memory_plan_counts_what_can_be_counted_by_hand() -> None:
     """Of a clip its second layer needs the 6 outputs of the ReLU, which needs them too, and the first 12 inputs."""
     model, _ = dropping(chunk=2)
     model = model.float().train()
-    plan = memory_plan(model, TrainOptions(optimizer="adamw"), rows=5)
+    plan = memory_plan(model, TrainOptions(optimizer="adamw"), 3, 2)
     trunk, head = 12 * 6 + 6 + 6 * 4 + 4, 4 * 2 + 2
     assert plan.parameters == plan.gradients == 4 * (trunk + head)
     assert plan.optimizer == 2 * plan.gradients
     assert plan.frames == 5 * 12
     assert plan.at_once == 2
     model.eval()  # without dropout, which would keep what it drew
-    assert memory_plan(model, TrainOptions(optimizer="sgd", momentum=0), rows=5).activations == 2 * 4 * (12 + 6)
-    assert memory_plan(model, TrainOptions(optimizer="sgd", momentum=0), rows=5).optimizer == 0
+    assert memory_plan(model, TrainOptions(optimizer="sgd", momentum=0), 5).activations == 2 * 4 * (12 + 6)
+    assert memory_plan(model, TrainOptions(optimizer="sgd", momentum=0), 5).optimizer == 0
+
+
+def test_the_memory_plan_of_maps_counts_clips_and_not_their_rows() -> None:
+    """5 maps come of 2 clips and 2 of a third one; of each clip the one layer keeps its 12 inputs."""
+    model, _ = on_maps("stld", chunk=2)
+    plan = memory_plan(model.float(), TrainOptions(), 5, 2)
+    assert (plan.rows, plan.at_once) == (7, 2)
+    assert plan.activations == 2 * 4 * 12
+    assert plan.frames == 3 * 12
+    at_least = 7 * 2 * 4 * 4  # of 7 more maps of 2 cells the first layer keeps its 4 inputs
+    assert memory_plan(model, TrainOptions(), 10, 4).head >= plan.head + at_least
 
 
 def test_networks_are_copied_so_that_models_never_share_weights() -> None:

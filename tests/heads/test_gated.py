@@ -609,7 +609,7 @@ def test_sound_is_one_role_and_every_other_stream_the_other() -> None:
         return Gated.role_of(FeatureSpec(granularity, (8,), stream=stream))
 
     assert [role("audio"), role("rgb"), role("flow"), role("")] == ["audio", "visual", "visual", "visual"]
-    assert [role("audio", Granularity.CLIP), role("rgb", Granularity.MAP)] == [None, None]
+    assert [role("rgb", Granularity.CLIP), role("rgb", Granularity.MAP)] == ["visual", None]
 
 
 def test_batch_without_a_modality_is_refused_with_a_way_out() -> None:

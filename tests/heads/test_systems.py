@@ -104,7 +104,7 @@ def test_gated_works_from_pictures_alone_and_says_when_sound_is_missing(
     silent = write_store(
         tmp_path / "s.zarr", {"cnn.rgb.frame": features}, specs={"cnn.rgb.frame": SPECS["cnn.rgb.frame"]}
     )
-    with pytest.raises(HeadError, match=r"gated needs a set of frame rows for audio; .* --set modalities=visual\.$"):
+    with pytest.raises(HeadError, match=r"needs a set of clip, frame rows for audio; .* --set modalities=visual\.$"):
         trained("gated", (silent, labels), tmp_path / "both", "epochs=1")
     trained("gated", (silent, labels), tmp_path / "silent", "epochs=1", "modalities=visual")
     trained("gated", world, tmp_path / "chosen", "epochs=1", "modalities=audio")

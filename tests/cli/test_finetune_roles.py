@@ -1,0 +1,179 @@
+"""`vl finetune` of heads on maps, and of heads some of whose rows no network of the run makes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli.finetune_command import Asked, open_videos
+from extract import backbone
+from heads.checkpoint import read_config
+from heads.run import carry_out
+from stores import open_store
+from stores.spec import FeatureSpec, Granularity
+from tests.cli.commands import Said, runner
+from tests.cli.finetuning import changed, weights
+from tests.extract import narrow
+from tests.extract.labelled import labelled_videos
+from tests.heads.feature_stores import Killed, Killer, write_store
+
+CLIPS = ("--backbone", "r2plus1d_18", "--frames", "16", "--fps", "12")  # 2 maps a clip, for 8 frames each
+ASF = ("--set", "groups=4", "--set", "embed=8", "--set", "num_observations=2")
+STLD = ("--set", "hidden=8", "--set", "nhead=2", "--set", "dim_feedforward=8", "--set", "num_layers=1")
+GATED = ("--set", "ffn=16", "--set", "hidden=8")
+PICTURES = ("--backbone", "resnet18", "--fps", "4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos, a store of sound for all but the first of them, and a store without any."""
+    made = tmp_path_factory.mktemp("roles")
+    labelled_videos(made / "videos", [14, 23, 32, 41, 50])
+    random = np.random.default_rng(3)
+    mel = {f"v{number}.mp4": random.normal(size=(40, 8)).astype(np.float32) for number in range(1, 5)}
+    spec = FeatureSpec(Granularity.FRAME, (8,), dtype="float32", backbone="mel", stream="audio")
+    other = FeatureSpec(Granularity.FRAME, (8,), dtype="float32", backbone="cnn")
+    both = {"mel.audio.frame": spec, "resnet18.rgb.frame": other}  # the second as the network of the run would make it
+    write_store(made / "sound.zarr", dict.fromkeys(both, mel), specs=both, rates=dict.fromkeys(both, 10.0))
+    write_store(made / "pictures.zarr", {"cnn": mel})
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    for name, place in narrow.BACKBONES.items():
+        monkeypatch.setitem(backbone.BACKBONES, name, place)
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    return runner(capsys)
+
+
+def scores(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Those of the test video."""
+    found: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = open_store(path)["scores"].read("v4.mp4").features
+    return found
+
+
+def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Said, tmp_path: Path) -> None:
+    """A clip of 16 frames has 2 maps; the 14 frames of the shortest video have 2, the 23 of the next one 3."""
+    extract = ("extract", "--backbone", "r2plus1d_18", "--level", "map", "--fps", "12", "--window", "16", "videos")
+    code, _, err = said(*extract, "--out", tmp_path / "maps.zarr")
+    assert code == 0, err
+    assert open_store(tmp_path / "maps.zarr")["r2plus1d_18.rgb.map"].entry("v1.mp4").num_rows == 3
+    words = ("--epochs", "1", *STLD)
+    code, _, err = said(
+        "train-head", "stld", "--features", tmp_path / "maps.zarr", "--labels", "videos/labels.csv", "--out",
+        tmp_path / "head", *words,
+    )  # fmt: skip
+    assert code == 0, err
+    run = tmp_path / "tuned"
+    code, _, err = said(
+        "finetune", "stld", "videos", *CLIPS, "--init", tmp_path / "head", "--out", run, "--epochs", "1",
+        "--chunk-scenes", "1", "--backbone-lr", "0.001", "--workers", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "features: r2plus1d_18.rgb.map" in err
+    assert "activations of 1 clips" in err
+    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
+    assert float(line.split()[-1]) < 1e-2  # the stored rows were rounded to half precision
+    moved = changed(run, "best", weights(tmp_path / "head", "best"))
+    assert {"head.project", "head.spatial"} <= moved
+    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "r2plus1d_18.safetensors")
+    assert code == 0, err
+    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [("asf", (*CLIPS, *ASF, "--chunk-scenes", "1")), ("gated", (*PICTURES, *GATED, "--features", "sound.zarr"))],
+)
+def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not(
+    said: Said, tmp_path: Path, head: str, words: tuple[str, ...]
+) -> None:
+    always = ("--epochs", "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--augment", "jitter")
+    code, _, err = said("finetune", head, "videos", "--out", tmp_path / "whole", *words, *always, "--workers", "1")
+    assert code == 0, err
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for name in ("config.json", "labels.json"):  # as a run that has not begun
+        shutil.copy(tmp_path / "whole" / name, cut / name)
+    finetune = read_config(cut).finetune
+    assert finetune is not None
+    videos, _, _ = open_videos(Asked.from_dict(finetune["clips"]), "cpu", 2, tmp_path)
+    with pytest.raises(Killed):  # after the second batch was saved
+        carry_out(cut, device=torch.device("cpu"), observer=Killer(at=3), clips=videos)
+    code, _, err = said("finetune", "--resume", cut, "--workers", "3")
+    assert code == 0, err
+    assert "going on after 0 epochs and 2 batches" in err
+    for name in ("best", "last"):
+        one, other = weights(tmp_path / "whole", name), weights(cut, name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    code, _, err = said(
+        "finetune", "gated", "videos", *PICTURES, *GATED, "--features", "sound.zarr", "--out", run, "--epochs", "1",
+        "--workers", "1", "--backbone-lr", "0.001", "--chunk-scenes", "3",
+    )  # fmt: skip
+    assert code == 0, err
+    for line in (
+        "features: resnet18.rgb.frame + mel.audio.frame; rows and times of the first",
+        "mel.audio.frame: 1 videos lack it; nothing is seen in its place",
+        "stored rows: mel.audio.frame of sound.zarr, which stay as they are; left out: resnet18.rgb.frame",
+        "resnet18: 702,096 weights learn",
+        "end to end, 3 videos have the logits of stored features: largest difference ",
+    ):
+        assert line in err
+    code, _, err = said(
+        "extract", "--backbone", "resnet18", "--fps", "4", "videos", "--out", tmp_path / "f.zarr", "--weights",
+        run / "resnet18.safetensors",
+    )  # fmt: skip
+    assert code == 0, err
+    store = write_only_sound(Path("sound.zarr"), tmp_path / "mel.zarr")
+    code, _, err = said(
+        "predict", tmp_path / "f.zarr", store, "--head", run / "stored", "--out", tmp_path / "p.zarr"
+    )  # fmt: skip
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+
+
+def write_only_sound(store: Path, out: Path) -> Path:
+    """The sound of a store, in one of its own: two stores may not both hold a set."""
+    mel = open_store(store)["mel.audio.frame"]
+    rows = {video: np.asarray(mel.read(video).features) for video in mel}
+    write_store(out, {mel.name: rows}, specs={mel.name: mel.spec}, rates={mel.name: 10.0})
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("gated", *PICTURES),
+            "needs a set of clip, frame rows for audio; there is resnet18.rgb.frame (frame). --feat",
+        ),
+        (("gated", *PICTURES, "--features", "pictures.zarr"), "pictures.zarr holds cnn (frame), and gated leaves its"),
+        (("gated", *PICTURES, "--features", "none.zarr"), "none.zarr"),
+        (("gated", *PICTURES, "--features", "sound.zarr", "--set", "modalities=visual"), "networks make all that gat"),
+        (("gated", *PICTURES, "--features", "sound.zarr", "--set", "modalities=audio"), "gated reads no visual rows"),
+        (("meanpool", *CLIPS, "--features", "sound.zarr"), "networks make all that meanpool reads, its x rows"),
+        (("gated", "--backbone", "logmel", "--features", "pictures.zarr"), "networks on sound are not trained"),
+        (("--resume", "r", "--features", "sound.zarr"), "--resume RUN takes everything"),
+    ],
+)
+def test_rows_that_nobody_wants_or_gives_are_said_in_one_line(said: Said, words: tuple[str, ...], message: str) -> None:
+    code, _, err = said("finetune", words[0], *(() if words[0] == "--resume" else ("videos",)), *words[1:])
+    assert code == 2
+    assert message in err.splitlines()[-1]
+    assert not list(Path().glob("runs/*/config.json"))
