@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cli.progress import ExtractionProgress
+from extract.accounts import Summary
 from extract.crew import Order, extract_with
 from extract.extract_options import ExtractOptions
 from extract.inputs import Inputs
-from extract.pipeline import Summary
 from extract.plan import Plan
 from extract.ray_crew import ray_crew
 

@@ -138,13 +138,14 @@ def extract(
         "save_flow": None if dry_run else save_flow,
     }
 
+    from extract.decode import Limits
     from extract.extract_options import ExtractOptions
     from extract.inputs import enumerate_videos
     from extract.inputs import shard as shard_videos
     from extract.plan import make_plan
     from extract.view_options import parse_views
     from extract.weights import parse_weight_choices
-    from extract.workers import Limits, default_workers
+    from extract.workers import default_workers
 
     settings["levels"] = levels_of(level)
     settings["scenes"] = cutting_of(detector=scene_detector, min_scene=min_scene, max_scene=max_scene)
@@ -168,7 +169,8 @@ def extract(
             show_estimate(estimate(found.videos, plan, workers=workers, limits=limits), found, as_json)
             return
         from cli.progress import ExtractionProgress
-        from extract.pipeline import MissingAudio, extract_videos
+        from extract.accounts import MissingAudio
+        from extract.pipeline import extract_videos
         from stores.packing import packed_at_end
 
         rest: dict[str, Any] = {

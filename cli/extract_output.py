@@ -13,9 +13,9 @@ from cli.output import print_line
 from stores.names import printable
 
 if TYPE_CHECKING:
+    from extract.accounts import Summary
     from extract.estimate import Estimate
     from extract.inputs import Inputs
-    from extract.pipeline import Summary
     from extract.plan import Plan
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,23 +10,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.extract_command import SCENE_BACKBONES, find_labels
+from cli.extract_command import find_labels
+from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of, open_videos
 from cli.options import OptionError, per_name, positive, split
-from cli.output import print_line
 from cli.signals import resumable_signals
-from cli.train_command import FLAGS, RUNS, announce, place_words, require_folder, show, together
-from stores.names import printable
+from cli.train_command import RUNS, announce, place_words, require_folder, show, together
+from cli.training_options import (
+    BatchSize,
+    Boundary,
+    Device,
+    Epochs,
+    Json,
+    LabelAt,
+    LearningRate,
+    Optimizer,
+    Out,
+    Precision,
+    Resume,
+    Schedule,
+    Set,
+    TestList,
+    TrainList,
+    ValList,
+    Window,
+    lists_of,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    from extract.plan import Plan
     from heads.clip_windows import Videos
     from heads.options import TrainOptions
     from heads.ranks import Ranks
-    from heads.run import RunPlan
+    from heads.run_plan import RunPlan
 
-SIZES = {"stan-small": ("resnet18",), "stan-large": SCENE_BACKBONES}  # whose networks learn
 RECIPE = {"batch_size": 2, "standardise": False, "schedule": "cosine", "epochs": 10}  # where nobody says otherwise
 
 
@@ -43,7 +59,7 @@ def finetune(
     ] = None,
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files, or folders of them.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; else labels.csv or .json beside the videos.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; else runs/HEAD-NNN.")] = None,
+    out: Out = None,
     init: Annotated[
         Path | None, typer.Option(help="Run to begin with: of vl train-head on stored features, or of vl finetune.")
     ] = None,
@@ -66,7 +82,7 @@ def finetune(
         typer.Option(help="none, jitter (size, crop, flip) or stan.", show_default="stan for stan, else jitter"),
     ] = None,
     backbone_lr: Annotated[float, typer.Option(help="Highest learning rate of the networks.")] = 5e-6,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate of the head.")] = None,
+    lr: LearningRate = None,
     batch_norm: Annotated[str, typer.Option(help="frozen or tuned statistics.")] = "frozen",
     freeze: Annotated[str | None, typer.Option(help="Weights that stay, as layer1.*,resnet18.conv1,head.h.")] = None,
     chunk_scenes: Annotated[
@@ -76,23 +92,23 @@ def finetune(
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Instead of chunks: all at once, layers computed twice.")
     ] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
+    set_: Set = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, changes and, without subsets, the split.")] = 0,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 (autocast) or fp64.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    window: Window = None,
+    optimizer: Optimizer = None,
+    schedule: Schedule = None,
+    precision: Precision = None,
+    device: Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
-    train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
-    val_list: Annotated[Path | None, typer.Option(help="File of ids to choose the epoch on.")] = None,
-    test_list: Annotated[Path | None, typer.Option(help="File of ids to score at the end.")] = None,
-    label_at: Annotated[str | None, typer.Option(help="centre, start or overlap of a row.")] = None,
-    boundary: Annotated[str | None, typer.Option(help="strict or inclusive ends of labels.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this unfinished run; needs nothing else.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    label_at: LabelAt = None,
+    boundary: Boundary = None,
+    resume: Resume = None,
+    as_json: Json = False,
 ) -> None:
     """Train a head and the networks below it on videos; scores validation and test videos at the end."""
     if resume is not None:
@@ -106,8 +122,6 @@ def finetune(
     if head is None or not videos:
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
     names = backbones_of(head, backbone)
-    flags = (epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary)
-    given = [f"{name}={value}" for name, value in zip(FLAGS, flags, strict=True) if value is not None]
     asked = Asked(
         videos=tuple(os.path.abspath(path) for path in videos),  # noqa: PTH100  # resolve() would follow links
         backbones=names,
@@ -131,7 +145,6 @@ def finetune(
         "chunk": chunk_of(chunk_scenes, batch_norm, checkpoint_activations),
         "checkpoint_activations": checkpoint_activations,
     }
-    lists = {"train": train_list, "val": val_list, "test": test_list}
     with resumable_signals(), together(device) as (place, ranks):
         require_folder(ranks, out)
         result = start(
@@ -139,8 +152,11 @@ def finetune(
             asked,
             tuning,
             labels=labels,
-            settings=(*(set_ or ()), *given, f"seed={seed}"),
-            lists={name: path for name, path in lists.items() if path is not None},
+            settings=(
+                *settings_of(set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary),
+                f"seed={seed}",
+            ),
+            lists=lists_of(train_list, val_list, test_list),
             split_seed=seed,
             init=init,
             beside=tuple(features or ()),
@@ -149,30 +165,6 @@ def finetune(
         )
         if ranks.first:
             show([result], as_json)
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What of the command line decides which frames the networks see; kept in the run's config."""
-
-    videos: tuple[str, ...]  # absolute paths
-    backbones: tuple[str, ...]
-    scenes: bool
-    weights: tuple[str, ...]
-    fps: Mapping[str, float]
-    stride: Mapping[str, int]
-    frames: Mapping[str, int]
-    cutting: Mapping[str, Any]
-    augment: str
-    dtype: str = "float32"  # of the rows that would be stored, which --init may have rounded
-    plans: str = ""  # the file of the decode plans
-    levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
-        """What a run's config keeps."""
-        lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels")}
-        return cls(**{**fields, **lists})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +204,8 @@ def start(
         return follow(out, crew)
     from heads.checkpoint import build_model, create_run, new_run, read_config
     from heads.end_to_end import TuneOptions
-    from heads.run import plan_run, require_resumable, require_shareable
+    from heads.run import require_shareable
+    from heads.run_plan import plan_run, require_resumable
     from stores.labels import Labels
     from stores.opening import open_store
 
@@ -277,34 +270,6 @@ def training_options(name: str, settings: tuple[str, ...], init: Path | None) ->
     return options, training
 
 
-def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
-    """The networks of a run."""
-    if head == "stan":
-        raise OptionError("which networks learn? stan-small: ResNet-18; stan-large: R(2+1)D-18, too.")
-    if head in SIZES:
-        if backbone is not None:
-            raise OptionError(f"{head} has the networks {' and '.join(SCENE_BACKBONES)}: leave --backbone out.")
-        return SCENE_BACKBONES
-    from heads.head import head_class
-
-    head_class(head)
-    named = split(backbone or "")
-    if len(named) != 1:
-        raise OptionError(f"name the one network that learns below {head}: --backbone i3d")
-    return named
-
-
-def levels_of(head: str) -> tuple[str, ...]:
-    """The rows that a head wants of networks, where they are not those that these give by default."""
-    if head in SIZES:
-        return ()
-    from heads.head import head_class
-    from stores.spec import Granularity
-
-    accepts = head_class(head).accepts
-    return () if accepts & {Granularity.CLIP, Granularity.FRAME} else tuple(sorted(accepts))
-
-
 def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -> int:
     """How many clips go through at once."""
     from heads.end_to_end import CHUNK
@@ -312,72 +277,6 @@ def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -
     if given is not None:
         return given
     return 0 if checkpoint_activations or batch_norm == "tuned" else CHUNK
-
-
-def absolute(choice: str) -> str:
-    """A choice of weights whose file, if it is one, is found from any folder."""
-    name, equals, path = choice.rpartition("=")
-    return f"{name}{equals}{Path(path).absolute()}" if Path(path).is_file() else choice
-
-
-def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: bool = True) -> tuple[Videos, Plan, Asked]:
-    """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known.
-
-    `look`: as `extract.clips.clip_store` has it; who may not says nothing either.
-    """
-    from extract.clip_reader import ClipReader
-    from extract.clips import clip_store
-    from extract.extract_options import ExtractOptions
-    from extract.inputs import enumerate_videos
-    from extract.plan import make_plan
-    from extract.scenes import SceneCutting
-    from extract.weights import parse_weight_choices
-    from heads.clip_windows import Videos
-    from heads.end_to_end import ClipNetwork
-    from stores.spec import Granularity
-
-    options = ExtractOptions(
-        backbones=asked.backbones,
-        levels=(Granularity.SCENE,) if asked.scenes else tuple(Granularity(level) for level in asked.levels),
-        weights=parse_weight_choices(list(asked.weights), list(asked.backbones)),
-        fps=asked.fps,
-        stride=asked.stride,
-        window=asked.frames,
-        dense=None if asked.scenes else "windowed",
-        dtype=asked.dtype,
-        device=device,
-        planes=False,
-        scenes=SceneCutting(**asked.cutting) if asked.cutting else None,
-    )
-    from extract.augment import AUGMENTS
-
-    kind = next((known for known in AUGMENTS if known == asked.augment), None)
-    if kind is None:
-        raise OptionError(f"--augment is {', '.join(AUGMENTS)}, not '{printable(asked.augment)}'.")
-    found = enumerate_videos([Path(path) for path in asked.videos])
-    if not found.videos:
-        raise OptionError(f"no videos in {', '.join(asked.videos)}.")
-    say = print_line if look else silent
-    plan = make_plan(options, report=say)
-    if not asked.plans:
-        decisive = json.dumps([asked.videos, [str(rate) for rate in plan.decode.rates], dict(asked.cutting)])
-        key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
-        asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
-    store = clip_store(
-        Path(asked.plans), found.videos, plan, failures=found.failures, workers=workers, report=say, look=look
-    )
-    for failure in store.failures():
-        say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
-    networks = {}
-    for name, of in store.sets.items():
-        clip = of.network.backbone.clip
-        shape = (of.network.window, clip.crop, clip.crop, 3)
-        networks[name] = ClipNetwork(of.network.backbone, of.network.backbone.name, of.level, shape)
-    return Videos(store, ClipReader(store, augment=kind, workers=workers), networks), plan, asked
-
-
-def silent(_text: str) -> None:
-    """What the first process says, the others need not repeat."""
 
 
 def go_on(run: Path, crew: Crew) -> dict[str, Any]:

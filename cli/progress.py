@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.output import print_above, print_line
-from extract.pipeline import Observer
+from extract.accounts import Observer
 from stores.spec import Failure
 
 LINE_EVERY_S = 30.0

@@ -15,17 +15,37 @@ import typer
 from cli.options import OptionError, split
 from cli.output import print_line
 from cli.signals import resumable_signals
-from stores.remote import as_path, local_path
+from cli.training_options import (
+    BatchSize,
+    Boundary,
+    Device,
+    Epochs,
+    Json,
+    LabelAt,
+    LearningRate,
+    Optimizer,
+    Out,
+    Precision,
+    Resume,
+    Schedule,
+    Set,
+    TestList,
+    TrainList,
+    ValList,
+    Window,
+    lists_of,
+    settings_of,
+)
+from stores.remote import as_path
 
 if TYPE_CHECKING:
     import torch
 
     from heads.ranks import Ranks
-    from heads.run import RunPlan
+    from heads.run_plan import RunPlan
     from stores.spec import FeatureStore
 
 RUNS = Path("runs")
-FLAGS = ("epochs", "lr", "batch_size", "window", "optimizer", "schedule", "precision", "label_at", "boundary")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,32 +58,29 @@ def train_head(
     head: Annotated[str | None, typer.Argument(help="mlad, stld, asf, gated, stan or a baseline: vl heads.")] = None,
     features: Annotated[list[Path] | None, typer.Option(help="Feature store; several are joined by video.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the run; else runs/HEAD-NNN.", parser=local_path, metavar="PATH"),
-    ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value: an option of head or training.")] = None,
+    out: Out = None,
+    set_: Set = None,
     sets: Annotated[str | None, typer.Option(help="Feature sets to use, as a,b; the first is the time grid.")] = None,
     init: Annotated[
         Path | None, typer.Option(help="Run to begin with the weights of, for a second stage; takes its options too.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and, without subsets, the split.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Train so many runs, with successive seeds.")] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training videos.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.")] = None,
-    window: Annotated[int | None, typer.Option(min=1, help="Rows a window; row heads only.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="none, cosine, onecycle or plateau.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 (autocast) or fp64.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    train_list: Annotated[Path | None, typer.Option(help="File of ids to train on.")] = None,
-    val_list: Annotated[Path | None, typer.Option(help="File of ids to choose the epoch on.")] = None,
-    test_list: Annotated[Path | None, typer.Option(help="File of ids to score at the end.")] = None,
-    label_at: Annotated[str | None, typer.Option(help="centre, start or overlap of a row.")] = None,
-    boundary: Annotated[str | None, typer.Option(help="strict or inclusive ends of labels.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this unfinished run; needs nothing else.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    window: Window = None,
+    optimizer: Optimizer = None,
+    schedule: Schedule = None,
+    precision: Precision = None,
+    device: Device = "auto",
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    test_list: TestList = None,
+    label_at: LabelAt = None,
+    boundary: Boundary = None,
+    resume: Resume = None,
+    as_json: Json = False,
 ) -> None:
     """Train an attention head on stored features; scores validation and test videos at the end."""
     if resume is not None:
@@ -84,16 +101,13 @@ def train_head(
         window is None or head_class(head).level == "row",
         f"{head} sees whole videos; --window is for heads that score rows.",
     )
-    flags = (epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary)
-    given = [f"{name}={value}" for name, value in zip(FLAGS, flags, strict=True) if value is not None]
-    lists = {"train": train_list, "val": val_list, "test": test_list}
     choice = Choice(
         head=head,
         features=tuple(features),
         labels=labels,
-        settings=(*(set_ or ()), *given),
+        settings=settings_of(set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary),
         sets=split(sets or ""),
-        lists={name: path for name, path in lists.items() if path is not None},
+        lists=lists_of(train_list, val_list, test_list),
         split_seed=seed,
         seeds=seeds,
         init=init,
@@ -188,7 +202,7 @@ def start(choice: Choice, seed: int, out: Path | None, device: torch.device, ran
     from heads.checkpoint import create_run, new_run, read_json
     from heads.head import head_class
     from heads.options import split_settings
-    from heads.run import plan_run, require_begun_with, require_resumable
+    from heads.run_plan import plan_run, require_begun_with, require_resumable
 
     options, training = split_settings(head_class(choice.head), (*choice.settings, f"seed={seed}"))
     stores = open_all(choice.features)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from extract.colour import to_rgb
+from extract.decode import Limits
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scenes import SceneCutter
-from extract.workers import DecodePool, Failed, Finished, Frames, Limits, Restarted
+from extract.worker_events import Failed, Finished, Frames, Restarted
+from extract.workers import DecodePool
 from stores import disk
 from stores.errors import DamageError
 from stores.files import read_document

@@ -23,7 +23,8 @@ from extract.backbone import BackboneError
 from extract.clips import ClipSet, ClipStore
 from extract.colour import to_rgb
 from extract.inputs import VideoInput
-from extract.workers import DecodePool, Failed, Finished, Frames, Restarted
+from extract.worker_events import Failed, Finished, Frames, Restarted
+from extract.workers import DecodePool
 from stores.names import printable
 from stores.spec import Granularity
 

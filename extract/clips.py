@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 from extract.backbone import BackboneError
 from extract.clip_plans import VideoPlan, decoded, plan_settings, read_plans, scanned, write_plans
 from extract.colour import to_rgb
+from extract.decode import Limits
 from extract.extractors import Network, VideoRows, cell_times
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scene_rows import SceneRows, middle_frames
-from extract.workers import Failed, Frames, IdleWorkers, Limits, Restarted
+from extract.worker_events import Failed, Frames, Restarted
+from extract.workers import IdleWorkers
 from stores.errors import StoreError
 from stores.names import printable
 from stores.spec import Failure, FeatureSpec, Granularity, Rows, VideoEntry

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from extract.decode import Probe
+from extract.accounts import Observer, Summary
+from extract.decode import Limits, Probe
 from extract.inputs import VideoInput
-from extract.pipeline import Observer, Run, Summary
+from extract.pipeline import Run
 from extract.plan import Plan
 from extract.preview import Preview
-from extract.workers import DecodePool, Limits, probe_all
+from extract.workers import DecodePool, probe_all
 from stores.spec import Failure, FeatureSpec, Granularity
 from stores.zarr_store import ZarrWriter
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from extract.accounts import MissingAudio, Observer, Summary, count, not_lost, record, work
 from extract.colour import to_rgb
-from extract.decode import Reason
+from extract.decode import Limits, Reason
 from extract.extractors import NamedRows, Network, VideoRows
 from extract.flow import cancel_flow
 from extract.flow_rows import FlowRows
@@ -26,23 +26,10 @@ from extract.preview import Preview
 from extract.sampled_rows import SampledRows
 from extract.sound_rows import SoundRows
 from extract.views import wanted_frames
-from extract.workers import (
-    Audio,
-    AudioFailed,
-    Counted,
-    DecodePool,
-    Event,
-    Failed,
-    Finished,
-    Frames,
-    Limits,
-    Restarted,
-    Started,
-)
+from extract.worker_events import Audio, AudioFailed, Counted, Event, Failed, Finished, Frames, Restarted, Started
+from extract.workers import DecodePool
 from stores.spec import Failure
 from stores.zarr_store import VideoWriter, ZarrStore, ZarrWriter
-
-__all__ = ["MissingAudio", "Observer", "Run", "Summary", "extract_videos", "start_store"]
 
 
 def extract_videos(

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from extract.accounts import Summary
 from extract.backbone import BackboneError
 from extract.crew import Lost, Order, Worker
 from extract.inputs import VideoInput
 from extract.listening import listeners
-from extract.pipeline import Summary
 from stores.errors import VlError
 from stores.names import printable
 

@@ -19,7 +19,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Self
@@ -31,27 +32,9 @@ from extract import messages
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
 from extract.inputs import VideoInput
 from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task
-from extract.pixels import PixelFormat
 from extract.shared_frames import SharedFrames, State, slot_bytes
+from extract.worker_events import Audio, AudioFailed, Counted, Event, Failed, Finished, Frames, Restarted, Started
 from stores.spec import Failure
-
-__all__ = [
-    "Audio",
-    "AudioFailed",
-    "Counted",
-    "DecodePlan",
-    "DecodePool",
-    "Event",
-    "Failed",
-    "Finished",
-    "Frames",
-    "IdleWorkers",
-    "Limits",
-    "Restarted",
-    "Started",
-    "default_workers",
-    "probe_all",
-]
 
 SEGMENTS_IN_FLIGHT = 3  # for each worker
 START_TIMEOUT_S = 60.0  # for an interpreter on a busy machine
@@ -63,88 +46,6 @@ def default_workers() -> int:
     """One for each processor but one, which the network has."""
     return min(max(len(os.sched_getaffinity(0)) - 1, LEAST_WORKERS), MOST_WORKERS)
 
-
-@dataclass(frozen=True)
-class Started:
-    """The first event of a video."""
-
-    video: str
-    probe: Probe
-
-
-@dataclass(frozen=True)
-class Counted:
-    """How many rows each rate has; comes after Started and before Frames where a plan wants some of them alone."""
-
-    video: str
-    num_frames: tuple[int, ...]  # by the index in DecodePlan.rates
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Rows `first`, `first + 1`, ... of one rate, or of those that are wanted; in order within a video and rate."""
-
-    video: str
-    rate_index: int  # in DecodePlan.rates
-    first: int
-    images: NDArray[np.uint8]  # (T, *layout.frame_shape), in shared memory: not to be looked at after `release`
-    layout: PixelFormat
-    times: NDArray[np.float64]  # (T, 2) seconds [start, end)
-    _worker: _Worker = field(repr=False, compare=False)
-    _slot: int = field(repr=False, compare=False)
-
-    def release(self) -> None:
-        """Let the worker write here again; to be called once, from any thread. A worker stops without it."""
-        self._worker.free(self._slot)
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Samples of the mono sound track from `first_sample` on; sample s is heard at s / DecodePlan.audio_rate."""
-
-    video: str
-    first_sample: int
-    samples: NDArray[np.float32]  # (S,)
-
-
-@dataclass(frozen=True)
-class AudioFailed:
-    """The video has no sound that can be used; its pictures are not affected."""
-
-    video: str
-    reason: Reason
-    detail: str
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The last event of a video that was decoded."""
-
-    video: str
-    duration: float  # seconds at which the last frame ends
-    frames_decoded: int
-    frames_expected: int | None  # as the container declares
-    partial: bool
-    has_audio: bool
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The last event of a video that was not."""
-
-    video: str
-    reason: Reason
-    detail: str
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The video begins anew, now or later: what came of it so far is void."""
-
-    video: str
-
-
-Event = Started | Counted | Frames | Audio | AudioFailed | Finished | Failed | Restarted
 
 # The parent's module search path is the worker's too; nothing of the parent's main module is run again.
 BOOT = "import sys; sys.path[:] = {path!r}; from extract.worker_process import main; main({connection}, {memory})"
@@ -415,7 +316,7 @@ def _event(video: str, message: Message, worker: _Worker) -> Event:
             return Restarted(video)
         case Segment(rate_index, first, slot, layout, times):
             images = worker.memory.slot(slot, (len(times), *layout.frame_shape))
-            return Frames(video, rate_index, first, images, layout, times, worker, slot)
+            return Frames(video, rate_index, first, images, layout, times, partial(worker.free, slot))
         case Sound(first, samples):
             return Audio(video, first, samples)
         case SoundLost(reason, detail):

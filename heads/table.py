@@ -20,7 +20,8 @@ from heads.checkpoint import create_run, read_json
 from heads.head import HEADS, Head, HeadError, head_class
 from heads.options import TrainOptions, split_settings
 from heads.report import Report
-from heads.run import RunPlan, attached_labels, carry_out, plan_run, require_begun_with
+from heads.run import carry_out
+from heads.run_plan import RunPlan, attached_labels, plan_run, require_begun_with
 from heads.scoring import Question, score_store
 from heads.train import Observer
 from stores.errors import DamageError, InterruptedRunError, NoSpaceError, StoreError, VlError

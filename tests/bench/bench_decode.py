@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.accounts import Observer
+from extract.decode import DecodePlan
 from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput, enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.views import Views
-from extract.workers import DecodePlan, DecodePool, Frames
+from extract.worker_events import Frames
+from extract.workers import DecodePool
 from tests.bench.table import line
 from tests.extract.video_files import write_video
 

@@ -19,7 +19,8 @@ from heads.asf import Asf
 from heads.checkpoint import create_run, load_run
 from heads.metrics import video_map
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from heads.score_store import predict_store
 from stores import open_store
 from stores.labels import Labels, VideoLabels

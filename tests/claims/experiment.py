@@ -21,7 +21,8 @@ from heads.checkpoint import create_run, load_run
 from heads.head import head_class
 from heads.metrics import class_average_precision, top1_accuracy
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from stores import open_store
 from stores.labels import Labels, VideoLabels
 from stores.spec import FeatureSpec

@@ -21,7 +21,8 @@ from heads.clip_windows import Part, Videos
 from heads.end_to_end import ClipNetwork, Clips, TuneOptions
 from heads.metrics import class_average_precision
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from heads.stan import Stan
 from stores import open_store
 from stores.labels import Labels, VideoLabels

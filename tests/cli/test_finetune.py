@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from cli.finetune_command import Asked, open_videos
+from cli.finetune_videos import Asked, open_videos
 from extract import backbone
 from heads.checkpoint import read_config
 from heads.run import carry_out

@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from extract.accounts import Observer
 from extract.augment import generator
 from extract.backbone import BACKBONES, BackboneError
 from extract.clip_reader import ClipReader, Clips, Part, _Reading, passes
@@ -22,11 +23,12 @@ from extract.clips import ClipStore, clip_store
 from extract.extract_options import ExtractOptions
 from extract.i3d import InceptionI3d
 from extract.inputs import VideoInput, enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import Plan, make_plan
 from extract.plan_networks import clip_settings
 from extract.transform import resize_and_crop
-from extract.workers import DecodePool, Event, Finished, _Worker
+from extract.worker_events import Event, Finished
+from extract.workers import DecodePool, _Worker
 from stores import open_store
 from stores.errors import DamageError, StoreError
 from stores.spec import Granularity

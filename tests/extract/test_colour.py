@@ -11,14 +11,17 @@ import torch
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from extract.accounts import Observer
 from extract.colour import BOUND, to_rgb
+from extract.decode import DecodePlan
 from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput, enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.pixels import Matrix, PixelFormat
 from extract.plan import make_plan
 from extract.views import Views
-from extract.workers import DecodePlan, DecodePool, Failed, Frames
+from extract.worker_events import Failed, Frames
+from extract.workers import DecodePool
 from stores import open_store
 from tests.extract.video_files import write_video
 

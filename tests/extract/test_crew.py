@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from extract.accounts import Observer, Summary
 from extract.crew import TRIES, Lost, Order, Share, Worker, extract_with, halves
 from extract.decode import Limits, Reason
 from extract.extract_options import ExtractOptions
 from extract.inputs import VideoInput, enumerate_videos
-from extract.pipeline import Observer, Summary, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import Plan, make_plan
 from extract.synthetic import generate
 from stores import open_store

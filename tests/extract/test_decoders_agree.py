@@ -9,11 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from extract.accounts import Observer
 from extract.backbone import Backbone
 from extract.decode import DecodeError, DecodePlan, Limits, Sound, SoundLost, decoder_class
 from extract.extract_options import ExtractOptions
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.transform import resize_and_crop
 from extract.weights import build_backbone

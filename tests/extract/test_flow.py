@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extract import flow
+from extract.accounts import Observer, Summary
 from extract.backbone import BackboneError
 from extract.extract_options import ExtractOptions
 from extract.extractors import Network
@@ -26,7 +27,7 @@ from extract.flow_images import folder_name
 from extract.flow_rows import FlowRows
 from extract.i3d import InceptionI3d
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, Summary, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.preview import Preview
 from extract.transform import resize_short

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from extract import pipeline
+from extract.accounts import Observer
 from extract.extract_options import ExtractOptions
 from extract.memory import keep_freed_memory
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 
 MEBIBYTE = 1 << 20

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from extract.accounts import MissingAudio, Observer, Summary
 from extract.backbone import Backbone, BackboneError, ClipFormat
 from extract.extract_options import ExtractOptions
 from extract.extractors import Agreement, Network, cell_times
 from extract.image_backbone import ImageBackbone
 from extract.inputs import enumerate_videos
 from extract.logmel import LogMel
-from extract.pipeline import MissingAudio, Observer, Summary, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.sound_rows import Sound
 from extract.synthetic import encode_video

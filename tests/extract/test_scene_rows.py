@@ -10,11 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from extract.accounts import Observer, Summary
 from extract.backbone import BACKBONES, BackboneError
 from extract.extract_options import ExtractOptions
 from extract.extractors import Network
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, Summary, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.scene_rows import KEPT, Scenes, Shot
 from extract.scenes import SceneCutting

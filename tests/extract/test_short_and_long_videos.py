@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extract.accounts import Observer
 from extract.extract_options import ExtractOptions
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.views import Views
 from stores import open_store
@@ -92,7 +93,8 @@ LONG = """
 import sys
 from pathlib import Path
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
+from extract.accounts import Observer
 from extract.extract_options import ExtractOptions
 from extract.plan import make_plan
 from extract.views import Views

@@ -10,17 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from extract.accounts import Observer, Summary
 from extract.backbone import Backbone, BackboneError, ClipFormat
+from extract.decode import DecodePlan, Limits
 from extract.estimate import set_bytes
 from extract.extract_options import ExtractOptions
 from extract.extractors import Network
 from extract.inputs import VideoInput, enumerate_videos
-from extract.pipeline import Observer, Summary, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import Plan, make_plan
 from extract.transform import resize_and_crop, resize_and_crops
 from extract.view_options import parse_views
 from extract.views import Clips, Views, wanted_frames
-from extract.workers import Counted, DecodePlan, DecodePool, Failed, Finished, Frames, Limits
+from extract.worker_events import Counted, Failed, Finished, Frames
+from extract.workers import DecodePool
 from stores import open_store
 from stores.samples import columns
 from stores.spec import FeatureSpec, Granularity

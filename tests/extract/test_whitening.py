@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import extract.whitening
+from extract.accounts import Observer
 from extract.backbone import BACKBONES, Backbone, BackboneError, ClipFormat
 from extract.extract_options import ExtractOptions
 from extract.extractors import cell_times
 from extract.inputs import enumerate_videos
-from extract.pipeline import Observer, extract_videos
+from extract.pipeline import extract_videos
 from extract.plan import make_plan
 from extract.published import PCA_SOURCES
 from extract.state_dict import WeightsError

@@ -21,21 +21,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from extract.decode import Probe
+from extract.decode import DecodePlan, Limits, Probe
 from extract.inputs import VideoInput, enumerate_videos
-from extract.workers import (
-    Audio,
-    AudioFailed,
-    DecodePlan,
-    DecodePool,
-    Failed,
-    Finished,
-    Frames,
-    Limits,
-    Restarted,
-    Started,
-    probe_all,
-)
+from extract.worker_events import Audio, AudioFailed, Failed, Finished, Frames, Restarted, Started
+from extract.workers import DecodePool, probe_all
 from stores.spec import Failure
 from tests.extract.video_files import bars, clicks, number, wave, write_sound, write_video
 
@@ -339,7 +328,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from extract.inputs import enumerate_videos
-from extract.workers import DecodePlan, DecodePool, Started
+from extract.workers import DecodePool
+from extract.decode import DecodePlan
+from extract.worker_events import Started
 videos = enumerate_videos([sys.argv[1]]).videos
 with DecodePool(videos, DecodePlan(rates=(None,), decoder=sys.argv[2]), workers=2) as pool:
     started = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cli.finetune_command import Asked, open_videos
+from cli.finetune_videos import Asked, open_videos
 from heads.checkpoint import read_config, write_json
 from heads.clip_windows import Videos
 from heads.ranks import Ranks, joined

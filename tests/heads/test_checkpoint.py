@@ -11,7 +11,8 @@ import torch
 from heads.checkpoint import create_run, load_run, load_tensors, new_run, read_config, save_tensors
 from heads.head import HeadError, head_class
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from stores.errors import DamageError
 from tests.heads.feature_stores import Silent, planted, write_store
 

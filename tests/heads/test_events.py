@@ -13,7 +13,8 @@ from heads.checkpoint import create_run
 from heads.events import FILE_NAME, LOSS_POINTS, Events, varint
 from heads.head import head_class
 from heads.options import split_settings
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from stores.labels import Labels
 from stores.zarr_store import ZarrStore
 from tests.heads.feature_stores import Silent, planted, write_store

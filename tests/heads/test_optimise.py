@@ -13,7 +13,8 @@ from heads.checkpoint import create_run, read_config
 from heads.head import head_class
 from heads.optimise import learning_rate
 from heads.options import split_settings
-from heads.run import carry_out, plan_run, prepare, run_windows
+from heads.run import carry_out, prepare, run_windows
+from heads.run_plan import plan_run
 from heads.sources import find_sources
 from heads.train import Training
 from stores import open_store

@@ -13,7 +13,8 @@ from heads.mlad import Mlad
 from heads.options import split_settings
 from heads.plan import window_starts
 from heads.predict import Reading, score_videos
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from heads.score_store import predict_store
 from heads.sources import choose_sources
 from heads.standardise import Model

@@ -27,7 +27,8 @@ from heads.head import HeadError, head_class
 from heads.options import split_settings
 from heads.plan import Crops
 from heads.ranks import Ranks, fresh_part, local_device
-from heads.run import carry_out, open_stores, plan_run, require_shareable
+from heads.run import carry_out, open_stores, require_shareable
+from heads.run_plan import plan_run
 from heads.score_store import write_scores
 from heads.sources import find_sources
 from heads.train import Position

@@ -16,7 +16,8 @@ from heads.head import HEADS, Batch, Head, HeadError, Scores, head_class
 from heads.mlad import Mlad
 from heads.options import split_settings
 from heads.predict import Reading, score_videos
-from heads.run import carry_out, plan_run, prepare, require_resumable, run_windows
+from heads.run import carry_out, prepare, run_windows
+from heads.run_plan import plan_run, require_resumable
 from heads.samples import SampledWindows, ViewScores, clip_labels
 from heads.score_store import predict_store
 from heads.sources import choose_sources, find_sources

@@ -17,7 +17,8 @@ from heads.options import split_settings
 from heads.plan import sliding_windows
 from heads.predict import Reading, score_windows
 from heads.protocols import ScoringError
-from heads.run import carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import plan_run
 from heads.score_store import predict_store
 from heads.scoring import Question, score_store
 from heads.sources import choose_sources

@@ -16,7 +16,8 @@ from heads.head import Batch, HeadError, Scores, head_class
 from heads.mlad import Mlad
 from heads.options import split_settings
 from heads.plan import Crops
-from heads.run import RunPlan, carry_out, plan_run
+from heads.run import carry_out
+from heads.run_plan import RunPlan, plan_run
 from heads.score_store import predict_store
 from heads.scoring import Question, score_store
 from heads.sources import choose_sources

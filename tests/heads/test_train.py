@@ -25,7 +25,8 @@ from heads.optimise import learning_rate
 from heads.options import TrainOptions, split_settings
 from heads.predict import score_videos
 from heads.protocols import ScoringError
-from heads.run import carry_out, plan_run, prepare, require_resumable, run_windows
+from heads.run import carry_out, prepare, run_windows
+from heads.run_plan import plan_run, require_resumable
 from heads.scoring import Question, score_store
 from heads.sources import find_sources
 from heads.train import Epoch, Training

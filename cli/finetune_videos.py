@@ -1,0 +1,139 @@
+"""The videos of `vl finetune`: which frames its networks see, and these networks, from the command line or a config."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.extract_command import SCENE_BACKBONES
+from cli.options import OptionError, split
+from cli.output import print_line
+from stores.names import printable
+
+if TYPE_CHECKING:
+    from extract.plan import Plan
+    from heads.clip_windows import Videos
+
+
+SIZES = {"stan-small": ("resnet18",), "stan-large": SCENE_BACKBONES}  # whose networks learn
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What of the command line decides which frames the networks see; kept in the run's config."""
+
+    videos: tuple[str, ...]  # absolute paths
+    backbones: tuple[str, ...]
+    scenes: bool
+    weights: tuple[str, ...]
+    fps: Mapping[str, float]
+    stride: Mapping[str, int]
+    frames: Mapping[str, int]
+    cutting: Mapping[str, Any]
+    augment: str
+    dtype: str = "float32"  # of the rows that would be stored, which --init may have rounded
+    plans: str = ""  # the file of the decode plans
+    levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
+        """What a run's config keeps."""
+        lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels")}
+        return cls(**{**fields, **lists})
+
+
+def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
+    """The networks of a run."""
+    if head == "stan":
+        raise OptionError("which networks learn? stan-small: ResNet-18; stan-large: R(2+1)D-18, too.")
+    if head in SIZES:
+        if backbone is not None:
+            raise OptionError(f"{head} has the networks {' and '.join(SCENE_BACKBONES)}: leave --backbone out.")
+        return SCENE_BACKBONES
+    from heads.head import head_class
+
+    head_class(head)
+    named = split(backbone or "")
+    if len(named) != 1:
+        raise OptionError(f"name the one network that learns below {head}: --backbone i3d")
+    return named
+
+
+def levels_of(head: str) -> tuple[str, ...]:
+    """The rows that a head wants of networks, where they are not those that these give by default."""
+    if head in SIZES:
+        return ()
+    from heads.head import head_class
+    from stores.spec import Granularity
+
+    accepts = head_class(head).accepts
+    return () if accepts & {Granularity.CLIP, Granularity.FRAME} else tuple(sorted(accepts))
+
+
+def absolute(choice: str) -> str:
+    """A choice of weights whose file, if it is one, is found from any folder."""
+    name, equals, path = choice.rpartition("=")
+    return f"{name}{equals}{Path(path).absolute()}" if Path(path).is_file() else choice
+
+
+def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: bool = True) -> tuple[Videos, Plan, Asked]:
+    """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known.
+
+    `look`: as `extract.clips.clip_store` has it; who may not says nothing either.
+    """
+    from extract.augment import AUGMENTS
+    from extract.clip_reader import ClipReader
+    from extract.clips import clip_store
+    from extract.extract_options import ExtractOptions
+    from extract.inputs import enumerate_videos
+    from extract.plan import make_plan
+    from extract.scenes import SceneCutting
+    from extract.weights import parse_weight_choices
+    from heads.clip_windows import Videos
+    from heads.end_to_end import ClipNetwork
+    from stores.spec import Granularity
+
+    options = ExtractOptions(
+        backbones=asked.backbones,
+        levels=(Granularity.SCENE,) if asked.scenes else tuple(Granularity(level) for level in asked.levels),
+        weights=parse_weight_choices(list(asked.weights), list(asked.backbones)),
+        fps=asked.fps,
+        stride=asked.stride,
+        window=asked.frames,
+        dense=None if asked.scenes else "windowed",
+        dtype=asked.dtype,
+        device=device,
+        planes=False,
+        scenes=SceneCutting(**asked.cutting) if asked.cutting else None,
+    )
+    kind = next((known for known in AUGMENTS if known == asked.augment), None)
+    if kind is None:
+        raise OptionError(f"--augment is {', '.join(AUGMENTS)}, not '{printable(asked.augment)}'.")
+    found = enumerate_videos([Path(path) for path in asked.videos])
+    if not found.videos:
+        raise OptionError(f"no videos in {', '.join(asked.videos)}.")
+    say = print_line if look else silent
+    plan = make_plan(options, report=say)
+    if not asked.plans:
+        decisive = json.dumps([asked.videos, [str(rate) for rate in plan.decode.rates], dict(asked.cutting)])
+        key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
+        asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
+    store = clip_store(
+        Path(asked.plans), found.videos, plan, failures=found.failures, workers=workers, report=say, look=look
+    )
+    for failure in store.failures():
+        say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
+    networks = {}
+    for name, of in store.sets.items():
+        clip = of.network.backbone.clip
+        shape = (of.network.window, clip.crop, clip.crop, 3)
+        networks[name] = ClipNetwork(of.network.backbone, of.network.backbone.name, of.level, shape)
+    return Videos(store, ClipReader(store, augment=kind, workers=workers), networks), plan, asked
+
+
+def silent(_text: str) -> None:
+    """What the first process says, the others need not repeat."""
