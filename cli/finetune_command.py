@@ -10,32 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import training_options as shared
 from cli.extract_command import find_labels
 from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of, open_videos
 from cli.options import OptionError, per_name, positive, split
 from cli.signals import resumable_signals
 from cli.train_command import RUNS, announce, place_words, require_folder, show, together
-from cli.training_options import (
-    BatchSize,
-    Boundary,
-    Device,
-    Epochs,
-    Json,
-    LabelAt,
-    LearningRate,
-    Optimizer,
-    Out,
-    Precision,
-    Resume,
-    Schedule,
-    Set,
-    TestList,
-    TrainList,
-    ValList,
-    Window,
-    lists_of,
-    settings_of,
-)
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +39,7 @@ def finetune(
     ] = None,
     videos: Annotated[list[Path] | None, typer.Argument(help="Video files, or folders of them.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; else labels.csv or .json beside the videos.")] = None,
-    out: Out = None,
+    out: shared.Out = None,
     init: Annotated[
         Path | None, typer.Option(help="Run to begin with: of vl train-head on stored features, or of vl finetune.")
     ] = None,
@@ -82,7 +62,7 @@ def finetune(
         typer.Option(help="none, jitter (size, crop, flip) or stan.", show_default="stan for stan, else jitter"),
     ] = None,
     backbone_lr: Annotated[float, typer.Option(help="Highest learning rate of the networks.")] = 5e-6,
-    lr: LearningRate = None,
+    lr: shared.LearningRate = None,
     batch_norm: Annotated[str, typer.Option(help="frozen or tuned statistics.")] = "frozen",
     freeze: Annotated[str | None, typer.Option(help="Weights that stay, as layer1.*,resnet18.conv1,head.h.")] = None,
     chunk_scenes: Annotated[
@@ -92,23 +72,23 @@ def finetune(
     checkpoint_activations: Annotated[
         bool, typer.Option("--checkpoint-activations", help="Instead of chunks: all at once, layers computed twice.")
     ] = False,
-    set_: Set = None,
+    set_: shared.Set = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches, changes and, without subsets, the split.")] = 0,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    window: Window = None,
-    optimizer: Optimizer = None,
-    schedule: Schedule = None,
-    precision: Precision = None,
-    device: Device = "auto",
+    epochs: shared.Epochs = None,
+    batch_size: shared.BatchSize = None,
+    window: shared.Window = None,
+    optimizer: shared.Optimizer = None,
+    schedule: shared.Schedule = None,
+    precision: shared.Precision = None,
+    device: shared.Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes.")] = None,
-    train_list: TrainList = None,
-    val_list: ValList = None,
-    test_list: TestList = None,
-    label_at: LabelAt = None,
-    boundary: Boundary = None,
-    resume: Resume = None,
-    as_json: Json = False,
+    train_list: shared.TrainList = None,
+    val_list: shared.ValList = None,
+    test_list: shared.TestList = None,
+    label_at: shared.LabelAt = None,
+    boundary: shared.Boundary = None,
+    resume: shared.Resume = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Train a head and the networks below it on videos; scores validation and test videos at the end."""
     if resume is not None:
@@ -153,10 +133,12 @@ def finetune(
             tuning,
             labels=labels,
             settings=(
-                *settings_of(set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary),
+                *shared.settings_of(
+                    set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary
+                ),
                 f"seed={seed}",
             ),
-            lists=lists_of(train_list, val_list, test_list),
+            lists=shared.lists_of(train_list, val_list, test_list),
             split_seed=seed,
             init=init,
             beside=tuple(features or ()),

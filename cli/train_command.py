@@ -12,30 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import training_options as shared
 from cli.options import OptionError, split
 from cli.output import print_line
 from cli.signals import resumable_signals
-from cli.training_options import (
-    BatchSize,
-    Boundary,
-    Device,
-    Epochs,
-    Json,
-    LabelAt,
-    LearningRate,
-    Optimizer,
-    Out,
-    Precision,
-    Resume,
-    Schedule,
-    Set,
-    TestList,
-    TrainList,
-    ValList,
-    Window,
-    lists_of,
-    settings_of,
-)
 from stores.remote import as_path
 
 if TYPE_CHECKING:
@@ -58,29 +38,29 @@ def train_head(
     head: Annotated[str | None, typer.Argument(help="mlad, stld, asf, gated, stan or a baseline: vl heads.")] = None,
     features: Annotated[list[Path] | None, typer.Option(help="Feature store; several are joined by video.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file; without, those attached to the store.")] = None,
-    out: Out = None,
-    set_: Set = None,
+    out: shared.Out = None,
+    set_: shared.Set = None,
     sets: Annotated[str | None, typer.Option(help="Feature sets to use, as a,b; the first is the time grid.")] = None,
     init: Annotated[
         Path | None, typer.Option(help="Run to begin with the weights of, for a second stage; takes its options too.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and, without subsets, the split.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Train so many runs, with successive seeds.")] = 1,
-    epochs: Epochs = None,
-    lr: LearningRate = None,
-    batch_size: BatchSize = None,
-    window: Window = None,
-    optimizer: Optimizer = None,
-    schedule: Schedule = None,
-    precision: Precision = None,
-    device: Device = "auto",
-    train_list: TrainList = None,
-    val_list: ValList = None,
-    test_list: TestList = None,
-    label_at: LabelAt = None,
-    boundary: Boundary = None,
-    resume: Resume = None,
-    as_json: Json = False,
+    epochs: shared.Epochs = None,
+    lr: shared.LearningRate = None,
+    batch_size: shared.BatchSize = None,
+    window: shared.Window = None,
+    optimizer: shared.Optimizer = None,
+    schedule: shared.Schedule = None,
+    precision: shared.Precision = None,
+    device: shared.Device = "auto",
+    train_list: shared.TrainList = None,
+    val_list: shared.ValList = None,
+    test_list: shared.TestList = None,
+    label_at: shared.LabelAt = None,
+    boundary: shared.Boundary = None,
+    resume: shared.Resume = None,
+    as_json: shared.Json = False,
 ) -> None:
     """Train an attention head on stored features; scores validation and test videos at the end."""
     if resume is not None:
@@ -105,9 +85,11 @@ def train_head(
         head=head,
         features=tuple(features),
         labels=labels,
-        settings=settings_of(set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary),
+        settings=shared.settings_of(
+            set_, epochs, lr, batch_size, window, optimizer, schedule, precision, label_at, boundary
+        ),
         sets=split(sets or ""),
-        lists=lists_of(train_list, val_list, test_list),
+        lists=shared.lists_of(train_list, val_list, test_list),
         split_seed=seed,
         seeds=seeds,
         init=init,
