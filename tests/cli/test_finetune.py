@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from cli.finetune_videos import Asked, open_videos
 from extract import backbone
-from heads.checkpoint import read_config
-from heads.run import carry_out
 from stores import open_store
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import changed, weights
+from tests.cli.finetuning import assert_cut_off_ends_alike, changed, weights
 from tests.extract import narrow
 from tests.extract.labelled import labelled_videos
-from tests.heads.feature_stores import Killed, Killer
 
 QUICK = ("--set", "embed=16", "--set", "ffn=16", "--set", "num_layers=1", "--lr", "0.001", "--workers", "1")
 
@@ -111,24 +105,7 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
     words = (*QUICK, "--epochs", "2", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--augment", "stan")
     code, _, err = said("finetune", "stan-large", "videos", "--out", tmp_path / "whole", *words, "--chunk-scenes", "2")
     assert code == 0, err
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for name in ("config.json", "labels.json"):  # as a run that has not begun
-        shutil.copy(tmp_path / "whole" / name, cut / name)
-    finetune = read_config(cut).finetune
-    assert finetune is not None
-    videos, _, _ = open_videos(Asked.from_dict(finetune["clips"]), "cpu", 2, tmp_path)
-    with pytest.raises(Killed):
-        carry_out(
-            cut, device=torch.device("cpu"), observer=Killer(at=3), clips=videos
-        )  # after the second batch was saved
-    code, _, err = said("finetune", "--resume", cut, "--workers", "3")
-    assert code == 0, err
-    assert "going on after 0 epochs and 2 batches" in err
-    for name in ("best", "last"):
-        one, other = weights(tmp_path / "whole", name), weights(cut, name)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_cut_off_ends_alike(said, tmp_path / "whole", tmp_path / "cut")
 
 
 @pytest.mark.parametrize(("head", "extra"), [("mlad", ("--set", "embed=4", "--window", "2")), ("meanpool", ())])

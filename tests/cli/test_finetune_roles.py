@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from cli.finetune_videos import Asked, open_videos
 from extract import backbone
-from heads.checkpoint import read_config
-from heads.run import carry_out
 from stores import open_store
 from stores.spec import FeatureSpec, Granularity
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import changed, weights
+from tests.cli.finetuning import assert_cut_off_ends_alike, changed, weights
 from tests.extract import narrow
 from tests.extract.labelled import labelled_videos
-from tests.heads.feature_stores import Killed, Killer, write_store
+from tests.heads.feature_stores import write_store
 
 CLIPS = ("--backbone", "r2plus1d_18", "--frames", "16", "--fps", "12")  # 2 maps a clip, for 8 frames each
 ASF = ("--set", "groups=4", "--set", "embed=8", "--set", "num_observations=2")
@@ -102,22 +97,7 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
     always = ("--epochs", "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--augment", "jitter")
     code, _, err = said("finetune", head, "videos", "--out", tmp_path / "whole", *words, *always, "--workers", "1")
     assert code == 0, err
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for name in ("config.json", "labels.json"):  # as a run that has not begun
-        shutil.copy(tmp_path / "whole" / name, cut / name)
-    finetune = read_config(cut).finetune
-    assert finetune is not None
-    videos, _, _ = open_videos(Asked.from_dict(finetune["clips"]), "cpu", 2, tmp_path)
-    with pytest.raises(Killed):  # after the second batch was saved
-        carry_out(cut, device=torch.device("cpu"), observer=Killer(at=3), clips=videos)
-    code, _, err = said("finetune", "--resume", cut, "--workers", "3")
-    assert code == 0, err
-    assert "going on after 0 epochs and 2 batches" in err
-    for name in ("best", "last"):
-        one, other = weights(tmp_path / "whole", name), weights(cut, name)
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_cut_off_ends_alike(said, tmp_path / "whole", tmp_path / "cut")
 
 
 def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_path: Path) -> None:
