@@ -38,9 +38,9 @@ CLASSES = 2  # one that shows in pictures, one that shows in motion
 GRATING, MOVING, GRAIN = 34.0, 80.0, 30.0  # levels of 255: of stripes, and of the noise that they lie under
 SUBSETS: Mapping[str, int] = {"train": 360, "val": 60, "test": 200}
 SPATIAL, TEMPORAL = "resnet18.rgb.scene", "r2plus1d_18.rgb.scene"
-HEAD = ("embed=32", "ffn=64", "num_layers=2", "dropout=0", "lr=0.003", "weight_decay=0.01", "batch_size=16")
-FIRST = ("epochs=40", "schedule=onecycle")
-SECOND = ("epochs=5", "schedule=cosine", "lr=0.0003")
+HEAD = ("embed=32", "ffn=64", "num_layers=2", "dropout=0", "weight_decay=0.01", "batch_size=16")
+FIRST = ("epochs=80", "schedule=onecycle", "lr=0.0005")
+SECOND = ("epochs=12", "schedule=cosine", "lr=0.0003")
 BACKBONE_LR = 3e-4  # of networks that begin with weights of chance
 
 
@@ -48,7 +48,7 @@ class Trailers(NamedTuple):
     """Videos of scenes, as the two networks see them."""
 
     pictures: NDArray[np.uint8]  # (V, S, 1, 56, 56, 3)
-    clips: NDArray[np.uint8]  # (V, S, T, 28, 28, 3)
+    clips: NDArray[np.uint8]  # (V, S, T, 56, 56, 3)
     labels: NDArray[np.int8]  # (V, C)
 
     @property
@@ -84,9 +84,9 @@ def generate(rng: np.random.Generator) -> Trailers:
                     pictures_VS[video, scene, 0] += GRATING * np.sin(phase)[..., None]
                 else:
                     motions_VS[video, scene] = 2 * cue - 1
-    clips = rng.normal(128, GRAIN, (count, SCENES, FRAMES, 28, 28, 3))
+    clips = rng.normal(128, GRAIN, (count, SCENES, FRAMES, 56, 56, 3))
     direction_VS = rng.choice([-1, 1], (count, SCENES)) * (motions_VS < 0)
-    place_VSTW = np.arange(28) + 2 * direction_VS[..., None, None] * np.arange(FRAMES)[:, None]
+    place_VSTW = np.arange(56) + 2 * direction_VS[..., None, None] * np.arange(FRAMES)[:, None]
     phases_VSTW = rng.random((count, SCENES, 1, 1)) + place_VSTW / 8
     stripes_VSTW = MOVING * np.sin(2 * np.pi * phases_VSTW) * (motions_VS != 0)[..., None, None]
     clips += stripes_VSTW[:, :, :, None, :, None]
@@ -125,7 +125,7 @@ def networks() -> dict[str, ClipNetwork]:
         network.requires_grad_(False).eval()
     return {
         SPATIAL: ClipNetwork(image, "resnet18", Granularity.FRAME, (1, 56, 56, 3)),
-        TEMPORAL: ClipNetwork(clip, "r2plus1d_18", Granularity.CLIP, (FRAMES, 28, 28, 3)),
+        TEMPORAL: ClipNetwork(clip, "r2plus1d_18", Granularity.CLIP, (FRAMES, 56, 56, 3)),
     }
 
 
@@ -155,7 +155,7 @@ class Finetuning:
     name: str = "stan-finetune"
     full: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"stan-large": (SPATIAL, TEMPORAL)})
     ablations: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {"stan-small": (SPATIAL,), "frozen, 40 epochs": (), "frozen, 5 more": ()}
+        default_factory=lambda: {"stan-small": (SPATIAL,), "frozen, 80 epochs": (), "frozen, 12 more": ()}
     )
 
     def carry_out(self, seed: int) -> tuple[dict[str, Arm], dict[str, float]]:
@@ -173,7 +173,7 @@ class Finetuning:
             store = store_of(trailers, handed, Path(folder) / "f.zarr")
             reader = MemoryReader({SPATIAL: trailers.pictures, TEMPORAL: trailers.clips})
             head = Path(folder) / "head"
-            arms = {"frozen, 40 epochs": self._train(store, labels, head, (*HEAD, *FIRST, f"seed={seed}"))}
+            arms = {"frozen, 80 epochs": self._train(store, labels, head, (*HEAD, *FIRST, f"seed={seed}"))}
             words = (*HEAD, *SECOND, f"seed={seed}")
             for number, (name, learning) in enumerate({**self.ablations, **self.full}.items()):
                 if name not in arms:

@@ -290,7 +290,12 @@ def test_random_weights_are_marked_in_the_spec(clips: Path, tmp_path: Path) -> N
         ({"backbones": ("i3d",), "weights": {"i3d": "random"}, "stride": {"": 4}}, "every 8 frames"),
         ({"backbones": ("i3d",), "weights": {"i3d": "random"}, "window": {"": 20}}, "multiple of 8"),
         (
-            {"backbones": ("i3d",), "weights": {"i3d": "random"}, "dense": "windowed", "levels": (Granularity.MAP,)},
+            {
+                "backbones": ("i3d",),
+                "weights": {"i3d": "random"},
+                "dense": "windowed",
+                "levels": (Granularity.CLIP, Granularity.MAP),
+            },
             "overlap",
         ),
         ({"backbones": ("logmel",), "device": "cuda:99"}, "--device cuda:99"),
@@ -299,6 +304,14 @@ def test_random_weights_are_marked_in_the_spec(clips: Path, tmp_path: Path) -> N
 def test_settings_that_contradict_each_other_are_named(options: dict[str, object], words: str) -> None:
     with pytest.raises(BackboneError, match=words):
         make_plan(ExtractOptions(**{"device": "cpu", **options}))  # type: ignore[arg-type]
+
+
+def test_maps_alone_stand_side_by_side_where_no_stride_is_given() -> None:
+    options = ExtractOptions(
+        ("i3d",), (Granularity.MAP,), weights={"i3d": "random"}, dense="windowed", window={"": 16}, device="cpu"
+    )
+    (spec,) = make_plan(options).specs.values()
+    assert (spec.window, spec.stride) == (16, 16)  # of the windows, each of which has two maps
 
 
 class Halved(ImageBackbone):

@@ -19,8 +19,9 @@ from stores import open_store
 ROOT = Path(__file__).parents[2]
 DECODER = "tests.extract.bad_decoders:Misbehaving"  # has the accident that the name of the file begins with
 COMMAND = """
-import functools, extract.workers
-extract.workers.Limits = functools.partial(extract.workers.Limits, memory_bytes=256 << 20)  # no option says so little
+from functools import partialmethod
+from extract.decode import Limits
+Limits.__init__ = partialmethod(Limits.__init__, memory_bytes=256 << 20)  # no option says so little
 import cli.main
 cli.main.main()
 """
