@@ -12,7 +12,7 @@ import typer
 
 from cli import training_options as shared
 from cli.extract_command import find_labels
-from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of, open_videos
+from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of, list_videos, open_videos
 from cli.options import OptionError, per_name, positive, split
 from cli.signals import resumable_signals
 from cli.train_command import RUNS, announce, place_words, require_folder, show, together
@@ -194,6 +194,7 @@ def start(
     name = "stan" if head in SIZES else head
     options, training = training_options(name, settings, init)
     require_shareable(TuneOptions(**tuning), crew.ranks)  # what is wrong shall be said before videos are looked through
+    list_videos(asked)  # so is this, and before labels are missed beside videos that are not there
     label_file, document = find_labels([Path(path) for path in asked.videos], labels)
     if document is None:
         raise OptionError("there are no labels: give --labels FILE (csv or json), or put a labels.csv into the folder.")

@@ -15,6 +15,7 @@ from cli.output import print_line
 from stores.names import printable
 
 if TYPE_CHECKING:
+    from extract.inputs import Inputs
     from extract.plan import Plan
     from heads.clip_windows import Videos
 
@@ -80,6 +81,16 @@ def absolute(choice: str) -> str:
     return f"{name}{equals}{Path(path).absolute()}" if Path(path).is_file() else choice
 
 
+def list_videos(asked: Asked) -> Inputs:
+    """The videos that were named; an error if there are none."""
+    from extract.inputs import enumerate_videos
+
+    found = enumerate_videos([Path(path) for path in asked.videos])
+    if not found.videos:
+        raise OptionError(f"no videos in {', '.join(asked.videos)}.")
+    return found
+
+
 def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: bool = True) -> tuple[Videos, Plan, Asked]:
     """The videos as clips, their networks loaded, and the file of their decode plans, in `folder` unless known.
 
@@ -89,7 +100,6 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
     from extract.clip_reader import ClipReader
     from extract.clips import clip_store
     from extract.extract_options import ExtractOptions
-    from extract.inputs import enumerate_videos
     from extract.plan import make_plan
     from extract.scenes import SceneCutting
     from extract.weights import parse_weight_choices
@@ -113,9 +123,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
     kind = next((known for known in AUGMENTS if known == asked.augment), None)
     if kind is None:
         raise OptionError(f"--augment is {', '.join(AUGMENTS)}, not '{printable(asked.augment)}'.")
-    found = enumerate_videos([Path(path) for path in asked.videos])
-    if not found.videos:
-        raise OptionError(f"no videos in {', '.join(asked.videos)}.")
+    found = list_videos(asked)
     say = print_line if look else silent
     plan = make_plan(options, report=say)
     if not asked.plans:

@@ -135,6 +135,7 @@ def test_other_heads_learn_with_clips_of_a_network(
         (("finetune", "stan-small", "videos", "--backbone-lr", "0"), "backbone_lr is a positive number"),
         (("finetune", "stan-large", "videos", "--batch-norm", "tuned", "--chunk-scenes", "4"), "--chunk-scenes 0"),
         (("finetune", "stan-small", "videos", "--labels", "none.csv"), "none.csv"),
+        (("finetune", "stan-small", "elsewhere"), "elsewhere' cannot be read: No such file"),
         (("finetune", "stan-small", "--resume", "r"), "--resume RUN takes everything"),
         (("finetune", "--resume", "nothing"), "nothing is no training run"),
     ],
