@@ -87,6 +87,17 @@ def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Sai
     np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
 
 
+def test_features_of_the_convolutional_mode_are_no_clips_and_what_to_do_is_said(said: Said, tmp_path: Path) -> None:
+    spec = FeatureSpec(Granularity.CLIP, (128,), dtype="float32", backbone="r2plus1d_18", dense="convolutional")
+    rows = {f"v{number}.mp4": np.ones((9, 128), np.float32) for number in range(5)}
+    store = write_store(tmp_path / "s.zarr", {"r2plus1d_18": rows}, specs={"r2plus1d_18": spec})
+    words = ("--labels", "videos/labels.csv", "--out", tmp_path / "head", "--epochs", "1")
+    assert said("train-head", "meanpool", "--features", store.path, *words)[0] == 0
+    code, _, err = said("finetune", "meanpool", "videos", *CLIPS, "--init", tmp_path / "head")
+    assert code == 4
+    assert err.splitlines()[-1].endswith("Fine-tuning sees clips: train it on 'vl extract --dense windowed'.")
+
+
 @pytest.mark.parametrize(
     ("head", "words"),
     [("asf", (*CLIPS, *ASF, "--chunk-scenes", "1")), ("gated", (*PICTURES, *GATED, "--features", "sound.zarr"))],
