@@ -94,10 +94,15 @@ def read_label_file(path: str | Path, options: ReadOptions | None = None, form: 
         form: one of FORMATS; without, the content tells.
 
     Raises:
-        LabelError: the file is absent, too large, of another form or not sound; the message has the row.
+        LabelError: the file is absent, too large, of another form, not sound, or of no video; the message has the row.
     """
-    path = Path(path)
-    options = options or ReadOptions()
+    found = _read(Path(path), options or ReadOptions(), form)
+    if not found.labels.videos:  # one that was cut off after its header, say
+        raise LabelError(f"{path} names no video.")
+    return found
+
+
+def _read(path: Path, options: ReadOptions, form: str | None) -> LabelFile:
     if options.fps is not None and not 0 < options.fps < math.inf:
         raise LabelError(f"the frame rate must be positive, not {options.fps}.")
     if form is not None and form not in FORMATS:

@@ -113,6 +113,7 @@ def test_a_wrong_row_is_refused_by_its_number(tmp_path: Path, row: str, message:
         ("video,start,label\n", "expected the columns"),
         ("video,video,start,end,label\n", "column video twice"),
         ("video,start,end,label\n", "no row with a label"),
+        ("id,actions,length\n", "names no video"),
         (b"\xff\xfe\x00v", "row 1: .*UTF-8"),
         (b"video,start,end,label\nv,0,1,run\nv,0,1,caf\xe9\n", "row 3: .*UTF-8"),
         ("video,start,end,label,duration\nv,0,1,run,5\nv,0,1,run,6\n", "row 3: duration 6.0 for 'v', which had 5.0"),
