@@ -176,7 +176,7 @@ write_for_ever(as_path("{place}"), f"w{{n}}", Path("{tmp_path}") / str(n))
 """
     writers = processes(code, 2)
     logs = [tmp_path / str(n) for n in range(2)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not all(log.exists() and len(log.read_text().splitlines()) > 4 for log in logs):
         assert time.monotonic() < deadline, "the writers write nothing"
         time.sleep(0.05)
