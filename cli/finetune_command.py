@@ -16,6 +16,7 @@ from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of,
 from cli.options import OptionError, per_name, positive, split
 from cli.signals import resumable_signals
 from cli.train_command import RUNS, announce, place_words, require_folder, show, together
+from stores.names import printable
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from heads.ranks import Ranks
     from heads.run_plan import RunPlan
 
+MOST_TILE_ROWS = 64  # of the convolutional mode, where all rows go through at once
 RECIPE = {"batch_size": 2, "standardise": False, "schedule": "cosine", "epochs": 10}  # where nobody says otherwise
 
 
@@ -54,6 +56,10 @@ def finetune(
     fps: Annotated[list[str] | None, typer.Option(help="Frames a second, as for vl extract.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
     frames: Annotated[list[str] | None, typer.Option(help="Frames of a row: vl extract's --window.")] = None,
+    dense: Annotated[
+        str | None,
+        typer.Option(help="convolutional or windowed, as for vl extract.", show_default="that of --init, or windowed"),
+    ] = None,
     scene_detector: Annotated[str | None, typer.Option(help="As for vl extract.")] = None,
     min_scene: Annotated[float | None, typer.Option(help="Seconds, as for vl extract.")] = None,
     max_scene: Annotated[float | None, typer.Option(help="Seconds, as for vl extract.")] = None,
@@ -101,6 +107,10 @@ def finetune(
         return
     if head is None or not videos:
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
+    if dense not in {None, "convolutional", "windowed"}:
+        raise OptionError(f"--dense is convolutional or windowed, not '{printable(dense)}'.")
+    if dense is not None and head in SIZES:
+        raise OptionError(f"{head} sees scenes: leave --dense out.")
     names = backbones_of(head, backbone)
     asked = Asked(
         videos=tuple(os.path.abspath(path) for path in videos),  # noqa: PTH100  # resolve() would follow links
@@ -117,6 +127,7 @@ def finetune(
         },
         augment=augment or ("stan" if head in SIZES else "jitter"),
         levels=levels_of(head),
+        dense=dense,
     )
     tuning = {
         "backbone_lr": backbone_lr,
@@ -199,11 +210,14 @@ def start(
     if document is None:
         raise OptionError("there are no labels: give --labels FILE (csv or json), or put a labels.csv into the folder.")
     if init is not None:
-        dtype = str(read_config(init).features[0]["spec"]["dtype"])
-        asked = dataclasses.replace(asked, dtype=dtype)
+        asked = asked.begun_with(spec for _, spec in read_config(init).specs)
+    require_tunable(asked, tuning)
+    asked = dataclasses.replace(asked, tile_rows=tuning["chunk"] or MOST_TILE_ROWS)
     stored = [open_store(path) for path in beside]
     folder = (out.parent if out is not None else RUNS).absolute()
     videos, plan, asked = open_videos(asked, str(crew.device), crew.decoders, folder)
+    if any(network.convolutional for network in plan.networks):
+        tuning = {**tuning, "chunk": min(tuning["chunk"], 1)}  # a clip has as many rows as go through at once
     learning = SIZES.get(head, asked.backbones)
     sets = tuple(name for name, spec in plan.specs.items() if spec.backbone in learning)
     run_plan: RunPlan = plan_run(
@@ -260,6 +274,15 @@ def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -
     if given is not None:
         return given
     return 0 if checkpoint_activations or batch_norm == "tuned" else CHUNK
+
+
+def require_tunable(asked: Asked, tuning: Mapping[str, Any]) -> None:
+    """OptionError for batch norm that would take its statistics from tiles."""
+    if asked.dense == "convolutional" and tuning["batch_norm"] == "tuned":
+        raise OptionError(
+            "batch norm is tuned on clips of one length, and tiles of the convolutional mode have several: give "
+            "--dense windowed, or leave --batch-norm out."
+        )
 
 
 def go_on(run: Path, crew: Crew) -> dict[str, Any]:

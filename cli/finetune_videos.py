@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,12 @@ from cli.output import print_line
 from stores.names import printable
 
 if TYPE_CHECKING:
+    from extract.clips import ClipSet
     from extract.inputs import Inputs
     from extract.plan import Plan
     from heads.clip_windows import Videos
+    from heads.end_to_end import ClipNetwork
+    from stores.spec import FeatureSpec
 
 
 SIZES = {"stan-small": ("resnet18",), "stan-large": SCENE_BACKBONES}  # whose networks learn
@@ -39,12 +42,54 @@ class Asked:
     dtype: str = "float32"  # of the rows that would be stored, which --init may have rounded
     plans: str = ""  # the file of the decode plans
     levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
+    dense: str | None = None  # convolutional or windowed, where rows are no scenes; None: windowed
+    tile_rows: int = 8  # of the convolutional mode: how many are made at once
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
         """What a run's config keeps."""
         lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels")}
         return cls(**{**fields, **lists})
+
+    def begun_with(self, specs: Iterable[FeatureSpec]) -> Asked:
+        """The same, and where nobody asked for anything else, rows as those that a run was trained on."""
+        from extract.scenes import SceneCutting
+        from extract.weights import parse_weight_choices
+
+        asked = self
+        chosen = parse_weight_choices(self.weights, self.backbones)
+        for spec in specs:
+            name = spec.backbone
+            if name not in self.backbones:
+                continue
+            fields: dict[str, Any] = {
+                "dtype": spec.dtype,
+                "weights": asked.weights if name in chosen else (*asked.weights, f"{name}={spec.weights}"),
+                "frames": or_else(asked.frames, name, spec.window),
+            }
+            if self.scenes:
+                known = {field.name for field in dataclasses.fields(SceneCutting)}
+                fields["cutting"] = {**{key: spec.settings[key] for key in known & set(spec.settings)}, **self.cutting}
+            else:
+                fields |= {
+                    "fps": or_else(asked.fps, name, spec.fps),
+                    "stride": or_else(asked.stride, name, spec.stride),
+                    "levels": (str(spec.granularity),),
+                    "dense": self.dense or spec.dense,
+                }
+            asked = dataclasses.replace(asked, **fields)
+        return asked
+
+
+def or_else(given: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The values that were given, and one for a backbone that has none among them.
+
+    >>> or_else({"i3d": 8}, "resnet18", 1), or_else({"": 8}, "resnet18", 1), or_else({}, "resnet18", None)
+    ({'i3d': 8, 'resnet18': 1}, {'': 8}, {})
+    """
+    if value is None or name in given or "" in given:
+        return dict(given)
+    return {**given, name: value}
 
 
 def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
@@ -104,7 +149,6 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
     from extract.scenes import SceneCutting
     from extract.weights import parse_weight_choices
     from heads.clip_windows import Videos
-    from heads.end_to_end import ClipNetwork
     from stores.spec import Granularity
 
     options = ExtractOptions(
@@ -114,7 +158,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
         fps=asked.fps,
         stride=asked.stride,
         window=asked.frames,
-        dense=None if asked.scenes else "windowed",
+        dense=None if asked.scenes else asked.dense or "windowed",
         dtype=asked.dtype,
         device=device,
         planes=False,
@@ -131,16 +175,32 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
         key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
     store = clip_store(
-        Path(asked.plans), found.videos, plan, failures=found.failures, workers=workers, report=say, look=look
+        Path(asked.plans),
+        found.videos,
+        plan,
+        failures=found.failures,
+        workers=workers,
+        report=say,
+        look=look,
+        tile_rows=asked.tile_rows,
     )
     for failure in store.failures():
         say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
-    networks = {}
-    for name, of in store.sets.items():
-        clip = of.network.backbone.clip
-        shape = (of.network.window, clip.crop, clip.crop, 3)
-        networks[name] = ClipNetwork(of.network.backbone, of.network.backbone.name, of.level, shape)
+    networks = {name: clip_network(of) for name, of in store.sets.items()}
     return Videos(store, ClipReader(store, augment=kind, workers=workers), networks), plan, asked
+
+
+def clip_network(of: ClipSet) -> ClipNetwork:
+    """What a head needs to know of the network of a set."""
+    from heads.end_to_end import ClipNetwork
+
+    network, rows = of.network, None
+    clip, frames = network.backbone.clip, network.window
+    if network.convolutional:
+        rows = of.tile_rows
+        frames = rows * network.stride + 2 * clip.halo
+    shape = (frames, clip.crop, clip.crop, 3)
+    return ClipNetwork(network.backbone, network.backbone.name, of.level, shape, network.convolutional, rows)
 
 
 def silent(_text: str) -> None:

@@ -20,21 +20,21 @@ from torch import Tensor
 
 from extract.augment import Augment, augmented, generator
 from extract.backbone import BackboneError
+from extract.clip_layouts import Clip
 from extract.clips import ClipSet, ClipStore
 from extract.colour import to_rgb
 from extract.inputs import VideoInput
 from extract.worker_events import Failed, Finished, Frames, Restarted
 from extract.workers import DecodePool
 from stores.names import printable
-from stores.spec import Granularity
 
 AHEAD = 2  # passes whose parts may wait decoded, beside one for each worker
 TOGETHER = 1024  # frames that the parts of one pass may have: 147 MiB at 224 x 224
 
 Part = tuple[str, int, int]  # video, first row, one past the last row
-Clips = tuple[Tensor, Tensor, Tensor]
-"""(F, H, W, 3) uint8 frames, (K, T) which of them make up each clip, and (K, 2) which of the rows that a clip gives
-are wanted, from and up to; on the CPU."""
+Clips = tuple[Tensor, tuple[Tensor, ...], Tensor]
+"""(F, H, W, 3) uint8 frames, K times (T,) which of them make up each clip, and (K, 2) which of the rows that a clip
+gives are wanted, from and up to; on the CPU."""
 
 
 class _SetPart(NamedTuple):
@@ -43,10 +43,19 @@ class _SetPart(NamedTuple):
     of: ClipSet
     rate: int  # index of its rate
     numbers_F: NDArray[np.int64]  # ascending
-    clip_F: NDArray[np.int64]  # of the video, in which each frame is first seen
-    index_KT: Tensor
-    wanted_K2: Tensor
-    clips: tuple[int, ...]  # of each part
+    scene_F: NDArray[np.int64]  # to which each frame belongs
+    clips: tuple[list[Clip], ...]  # of each part
+
+    def of_part(self, frames: Tensor, part: int) -> Clips:
+        """The clips of one part, and the frames that they are made of without those of other parts."""
+        clips = self.clips[part]
+        wanted_K2 = torch.tensor([clip[1:3] for clip in clips], dtype=torch.int64).view(-1, 2)
+        numbers_F = self.numbers_F
+        if len(self.clips) > 1:
+            numbers_F = numbers_of(clips)
+            frames = frames[torch.from_numpy(np.searchsorted(self.numbers_F, numbers_F))]
+        index = tuple(torch.from_numpy(np.searchsorted(numbers_F, clip.frames_T)) for clip in clips)
+        return frames, index, wanted_K2
 
 
 class ClipReader:
@@ -180,25 +189,17 @@ class _Reading:
     def sets(self, at: int) -> list[_SetPart]:
         """What every set wants of a pass."""
         video, found = self.video(at), []
+        parts = [self.parts[number] for number in self.passes[at]]
         for of in self.reader.store.sets.values():
-            rows, clips, wanted = of.rows_a_clip, list[NDArray[np.int64]](), list[NDArray[np.int64]]()
-            for _, start, stop in (self.parts[number] for number in self.passes[at]):
-                clips.append(np.arange(start // rows, -(-stop // rows)))
-                wanted.append(np.clip(np.array([start, stop]) - clips[-1][:, None] * rows, 0, rows))
-            clip_K = np.concatenate(clips)
-            frames_KT = of.frames(video)[clip_K]
-            numbers_F, first, index = np.unique(frames_KT, return_index=True, return_inverse=True)
-            found.append(
-                _SetPart(
-                    of,
-                    self.rates.index(of.network.fps),
-                    numbers_F,
-                    clip_K[first // frames_KT.shape[1]],
-                    torch.from_numpy(index.reshape(frames_KT.shape)),
-                    torch.from_numpy(np.concatenate(wanted)),
-                    tuple(map(len, clips)),
-                )
-            )
+            layout = of.layout(video)
+            clips = tuple(layout.clips(start, stop) for _, start, stop in parts)
+            every = [clip for of_part in clips for clip in of_part]
+            numbers_F, scene_F = numbers_of(every), np.zeros(0, np.int64)
+            if every:
+                scenes = np.concatenate([np.full(len(clip.frames_T), clip.scene) for clip in every])
+                _, first = np.unique(np.concatenate([clip.frames_T for clip in every]), return_index=True)
+                scene_F = scenes[first]
+            found.append(_SetPart(of, self.rates.index(of.network.fps), numbers_F, scene_F, clips))
         return found
 
 
@@ -207,8 +208,7 @@ def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
     found: list[range] = []
     frames, before = 0, None
     for number, (video, start, stop) in enumerate(parts):
-        each = [-(-stop // of.rows_a_clip) - start // of.rows_a_clip for of in store.sets.values()]
-        own = sum(count * of.network.window for count, of in zip(each, store.sets.values(), strict=True))
+        own = sum(of.layout(video).frames_of(start, stop) for of in store.sets.values())
         if video == before and frames + own <= TOGETHER:
             found[-1] = range(found[-1].start, number + 1)
             frames += own
@@ -267,10 +267,9 @@ class _Filling:
             self._put(at, part, place[mine], images[torch.from_numpy(np.flatnonzero(mine))])
 
     def _put(self, at: int, part: _SetPart, place_F: NDArray[np.int64], images: Tensor) -> None:
-        clip, scenes = part.of.network.backbone.clip, part.of.spec.granularity is Granularity.SCENE
-        clip_F = part.clip_F[place_F] if scenes else np.zeros(len(place_F), np.int64)
-        for scene in np.unique(clip_F):  # frames of one scene are changed alike; windows overlap, and a video is one
-            of_scene = np.flatnonzero(clip_F == scene)
+        clip, scene_F = part.of.network.backbone.clip, part.scene_F[place_F]
+        for scene in np.unique(scene_F):
+            of_scene = np.flatnonzero(scene_F == scene)
             random = generator(*(self.draw or (0, 0)), self.video, int(scene), part.of.name)
             changed = augmented(images[torch.from_numpy(of_scene)], clip, self.augment, random)
             self.frames[at][torch.from_numpy(place_F[of_scene])] = changed
@@ -285,14 +284,11 @@ class _Filling:
                     f"'{printable(self.video)}' gave {count} of {len(part.numbers_F)} frames: it is not the file that "
                     "the run began with. Put it back as it was, or start a new run."
                 )
-            index, wanted = (torch.split(tensor, list(part.clips)) for tensor in (part.index_KT, part.wanted_K2))
-            for of_part, index_KT, wanted_K2 in zip(found, index, wanted, strict=True):
-                own = (frames, index_KT) if len(found) == 1 else used(frames, index_KT)
-                of_part[part.of.name] = (*own, wanted_K2)
+            for number, of_part in enumerate(found):
+                of_part[part.of.name] = part.of_part(frames, number)
         return found
 
 
-def used(frames: Tensor, index_KT: Tensor) -> tuple[Tensor, Tensor]:
-    """The frames that some clips are made of, without the others, and which of these make up each clip."""
-    numbers_F, index = torch.unique(index_KT, return_inverse=True)
-    return frames[numbers_F], index
+def numbers_of(clips: Sequence[Clip]) -> NDArray[np.int64]:
+    """(F,) ascending numbers of the frames that some clips are made of."""
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *(clip.frames_T for clip in clips)]))

@@ -1,14 +1,11 @@
 """Videos as a store of clips: rows are made when they are read, from decode plans that are kept.
 
-A plan (`extract.clip_plans`) takes one pass through a video. The store's sets are those that extraction would fill,
+A plan (`extract.clip_plans`) takes one pass through a video, and says
+which frames make up which rows (`extract.clip_layouts`). The store's sets are those that extraction would fill,
 with the same specs, row counts and times. To read one is to extract it; to train a network on it is to take the frames
 themselves (`extract.clip_reader`).
 
-Rows by level: of a scene the frames that `extract.scene_rows` names; of a clip the window of an extraction with
-separate windows, the last frame repeated where the last window reaches beyond the video; of a frame that frame. Of maps
-a window gives one row for each of its output time steps, those that begin before the video ends.
-
-Shape letters: N rows, K clips, T frames of a clip.
+Shape letter: N rows.
 """
 
 from __future__ import annotations
@@ -24,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.backbone import BackboneError
+from extract.clip_layouts import Layout, SceneLayout, TileLayout, WindowLayout
 from extract.clip_plans import VideoPlan, decoded, plan_settings, read_plans, scanned, write_plans
 from extract.colour import to_rgb
 from extract.decode import Limits
-from extract.extractors import Network, VideoRows, cell_times
+from extract.extractors import Network, VideoRows
 from extract.inputs import VideoInput
 from extract.plan import Plan
-from extract.scene_rows import SceneRows, middle_frames
+from extract.scene_rows import SceneRows
 from extract.worker_events import Failed, Frames, Restarted
 from extract.workers import IdleWorkers
 from stores.errors import StoreError
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
 KEEP_EVERY = 64  # videos: how many plans an interrupted run may lose
+TILE_ROWS = 8  # of I3D: 160 frames with their context
 
 
 class ClipSet:
@@ -52,6 +51,7 @@ class ClipSet:
         self.level = next(level for level, of in network.sets.items() if of == name)
         self.spec: FeatureSpec = network.specs[name]
         self.provenance: Mapping[str, Any] = store.plan.provenance[name]
+        self.tile_rows = store.tile_rows
         self._store = store
 
     def __iter__(self) -> Iterator[str]:
@@ -65,9 +65,10 @@ class ClipSet:
 
     def entry(self, video: str) -> VideoEntry:
         """Its digest is that of the plan: which frames make up which rows."""
-        plan = self._store.video_plan(video)
-        frames, times = self.frames(video), self.times(video)
-        digest = hashlib.sha256(frames.tobytes() + times.tobytes() + str(plan.size).encode()).hexdigest()
+        plan, layout = self._store.video_plan(video), self.layout(video)
+        times = layout.times()
+        frames = b"".join(clip.frames_T.tobytes() for clip in layout.clips(0, len(times)))
+        digest = hashlib.sha256(frames + times.tobytes() + str(plan.size).encode()).hexdigest()
         return VideoEntry(video, len(times), digest, {"duration": plan.duration, "size": plan.size})
 
     def index(self) -> pandas.DataFrame:
@@ -80,33 +81,20 @@ class ClipSet:
 
     def times(self, video: str) -> NDArray[np.float64]:
         """(N, 2) seconds of all rows of a video, as extraction gives them."""
-        plan = self._store.video_plan(video)
-        if self.spec.granularity is Granularity.SCENE:
-            return np.array([scene[:2] for scene in plan.scenes], np.float64).reshape(-1, 2)
-        fps, count = self._fps, plan.frames[str(self._fps)]
-        length = self.network.window // self.rows_a_clip
-        clip_K = np.arange(len(self.frames(video))) * self.network.stride
-        first_N = (clip_K[:, None] + np.arange(self.rows_a_clip) * length).ravel()
-        return cell_times(first_N[first_N < count], length, fps, count / fps)
+        return self.layout(video).times()
 
-    @property
-    def rows_a_clip(self) -> int:
-        """How many rows the network gives of a clip, not all of which a video's last clip may have."""
-        if self.spec.granularity is not Granularity.MAP:
-            return 1
-        return -(-self.network.window // self.network.backbone.clip.output_stride)
-
-    def frames(self, video: str) -> NDArray[np.int64]:
-        """(K, T) numbers of the frames of every clip, among those of the network's rate."""
-        plan, window = self._store.video_plan(video), self.network.window
+    def layout(self, video: str) -> Layout:
+        """Which clips make which rows of a video."""
+        plan, network = self._store.video_plan(video), self.network
+        clip = network.backbone.clip
         if self.spec.granularity is Granularity.SCENE:
-            rows = [[first + at for at in middle_frames(stop - first, window)] for *_, first, stop in plan.scenes]
-            return np.array(rows, np.int64).reshape(-1, window)
-        count, stride = plan.frames[str(self._fps)], self.network.stride
-        clip_K = np.arange(0 if not count else 1 + max(0, -(-(count - window) // stride))) * stride
-        clip_K = clip_K[clip_K < count]  # windows further apart than long may leave the end out
-        numbers: NDArray[np.int64] = np.minimum(clip_K[:, None] + np.arange(window), count - 1)
-        return numbers
+            return SceneLayout(plan.scenes, network.window)
+        assert network.fps is not None, "checked when the store was made"
+        count = plan.frames[str(network.fps)]
+        if network.convolutional:
+            return TileLayout(count, network.fps, network.stride, clip.halo, self.tile_rows)
+        rows = -(-network.window // clip.output_stride) if self.spec.granularity is Granularity.MAP else 1
+        return WindowLayout(count, network.fps, network.window, network.stride, rows)
 
     def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
         """Rows `start` to `stop`, extracted now; of the video that was read last they are kept."""
@@ -117,11 +105,6 @@ class ClipSet:
         """Fill `out` with rows from `start` on."""
         out[:] = self.read(video, start, start + len(out)).features
 
-    @property
-    def _fps(self) -> float:
-        assert self.network.fps is not None, "checked when the store was made"
-        return self.network.fps
-
 
 class ClipStore:
     """Sets of rows that are made of videos when they are wanted; implements `FeatureStore`.
@@ -129,9 +112,10 @@ class ClipStore:
     Args:
         path: the file of the decode plans.
         inputs: the videos, readable or not.
-        plan: networks and sets, on scenes or on separate windows.
+        plan: networks and sets.
         plans: of the videos that could be decoded.
         failed: those that could not.
+        tile_rows: rows that a tile of the convolutional mode gives when frames are read; rows are the same with any.
     """
 
     def __init__(
@@ -142,8 +126,9 @@ class ClipStore:
         plans: Mapping[str, VideoPlan],
         failed: Sequence[Failure] = (),
         limits: Limits | None = None,
+        tile_rows: int = TILE_ROWS,
     ) -> None:
-        self.path, self.plan, self.limits = path, plan, limits or Limits()
+        self.path, self.plan, self.limits, self.tile_rows = path, plan, limits or Limits(), tile_rows
         self.inputs = {video.id: video for video in inputs}
         self.plans = {video: plans[video] for video in self.inputs if video in plans}
         self.sets = {name: ClipSet(self, name, network) for network in networks_of(plan) for name in network.specs}
@@ -234,8 +219,8 @@ def networks_of(plan: Plan) -> tuple[Network, ...]:
     networks = (*plan.networks, *(plan.scenes.networks if plan.scenes else ()))
     for network in networks:
         name = network.shown_name
-        if network.flow is not None or network.views is not None or network.convolutional or network.whitening:
-            raise BackboneError(f"{name} is not trained on flow, views, convolutions over all frames or whitened rows.")
+        if network.flow is not None or network.views is not None or network.whitening:
+            raise BackboneError(f"{name} is not trained on flow, views or whitened rows.")
         if network.fps is None and not plan.scenes:
             raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
     if plan.sounds:
@@ -253,6 +238,7 @@ def clip_store(
     limits: Limits | None = None,
     report: Callable[[str], None] | None = None,
     look: bool = True,
+    tile_rows: int = TILE_ROWS,
 ) -> ClipStore:
     """The clips of these videos; the plans at `path` are used, and those that it lacks are made and written there.
 
@@ -301,7 +287,7 @@ def clip_store(
                     write_plans(path, settings, kept)
         finally:
             write_plans(path, settings, kept)
-    return ClipStore(path, inputs, plan, kept, failed, limits)
+    return ClipStore(path, inputs, plan, kept, failed, limits, tile_rows)
 
 
 def plan_words(plan: Plan) -> str:

@@ -103,6 +103,6 @@ def joined(parts: Sequence[Clips]) -> Clips:
     """The clips of several videos, one after the other."""
     if len(parts) == 1:
         return parts[0]
-    offsets = np.cumsum([0, *(len(frames) for frames, *_ in parts)])
-    index = [index_KT + int(offset) for (_, index_KT, _), offset in zip(parts, offsets, strict=False)]
-    return torch.cat([frames for frames, *_ in parts]), torch.cat(index), torch.cat([rows for *_, rows in parts])
+    offsets = np.cumsum([0, *(len(frames) for frames, *_ in parts)]).tolist()
+    index = tuple(of + offset for (_, clips, _), offset in zip(parts, offsets, strict=False) for of in clips)
+    return torch.cat([frames for frames, *_ in parts]), index, torch.cat([rows for *_, rows in parts])

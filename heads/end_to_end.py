@@ -10,7 +10,8 @@ mechanism: a chunk is one checkpointed function.
 
 Where batch norm is tuned, it takes its statistics from all clips of a batch, so these go through at once.
 
-A network gives one row of a clip, or several: maps have one for each of its output time steps.
+A network gives one row of a clip, or several: maps, and convolutions over all frames, have one for each of its output
+time steps.
 
 Shape letters: B windows, N rows of a window, K clips of a batch, S rows that a clip gives, R real rows of a batch, T
 frames of a clip, H height, W width, F frames.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -74,18 +75,30 @@ class ClipNetwork(NamedTuple):
     """A network that makes rows of clips, as whoever joins it to a head hands it over.
 
     `module(frames, levels)` takes (B, T, H, W, 3) uint8 and a set of granularities, and gives for each of them
-    (B, S, *row_shape), S = 1 but for maps: what every backbone of `extract` does.
+    (B, S, *row_shape), S = 1 but for maps: what every backbone of `extract` does. `module(frames, levels, True)` is one
+    convolution over all frames of a clip, which has a row for each output time step.
     """
 
     module: nn.Module
     name: str  # as weights are called by, "resnet18"
     level: Granularity  # of its rows
-    clip_shape: tuple[int, ...]  # (T, H, W, 3)
+    clip_shape: tuple[int, ...]  # (T, H, W, 3), of the longest clip
+    convolutional: bool = False
+    rows: int | None = None  # of the longest clip that are wanted; None: all that it gives
+
+    def arguments(self, frames: Tensor) -> tuple[Any, ...]:
+        """What the module is called with for (B, T, H, W, 3) frames."""
+        levels = frozenset({self.level})
+        return (frames, levels, True) if self.convolutional else (frames, levels)
+
+    def empty_clip(self) -> Tensor:
+        """(1, T, H, W, 3) of no memory, to count with."""
+        return torch.empty(1, *self.clip_shape, dtype=torch.uint8, device="meta")
 
 
-Clips = tuple[Tensor, Tensor, Tensor]
-"""(F, H, W, 3) uint8 frames, (K, T) which of them make up each clip, and (K, 2) which of the rows that a clip gives
-are wanted, from and up to; on the CPU."""
+Clips = tuple[Tensor, tuple[Tensor, ...], Tensor]
+"""(F, H, W, 3) uint8 frames, K times (T,) which of them make up each clip, and (K, 2) which of the rows that a clip
+gives are wanted, from and up to; on the CPU. Clips may have other numbers of frames."""
 
 
 @dataclass
@@ -100,7 +113,8 @@ class Trunk(nn.Module):
 
     def __init__(self, network: ClipNetwork, options: TuneOptions, learns: bool) -> None:
         super().__init__()
-        self.backbone, self.name, self.level, self.clip_shape = network
+        self.backbone, self.name, self.level = network.module, network.name, network.level
+        self.form = network._replace(module=nn.Identity())  # what is said of it, without its weights
         self.tunes_batch_norm = options.batch_norm == "tuned"
         used = used_weights(network) if learns else set()
         for name, weight in self.backbone.named_parameters():
@@ -130,7 +144,7 @@ class Trunk(nn.Module):
         clips = frames[index_KT]
         if place.device.type == "cuda":
             clips = clips.pin_memory().to(place.device, non_blocking=True)
-        rows: Tensor = self.backbone(clips.to(place.device), frozenset({self.level}))[self.level]
+        rows: Tensor = self.backbone(*self.form.arguments(clips.to(place.device)))[self.level]
         return rows
 
 
@@ -189,17 +203,22 @@ class EndToEnd(Model):
         """(R, *row_shape) of one role's clips, chunk by chunk."""
         trunk = self.trunks[role]
         assert isinstance(trunk, Trunk)
-        frames, index_KT, wanted_K2 = clips
+        frames, index, wanted_K2 = clips
         place = torch.empty(0, device=next(trunk.parameters()).device)
-        parts = torch.split(index_KT, self.options.chunk or max(len(index_KT), 1))
-        if not (trunk.learns and torch.is_grad_enabled()):
-            with torch.no_grad():
-                rows = torch.cat([trunk(frames, part, place) for part in parts])
-        elif len(parts) == 1:  # all activations there are: nothing is saved by computing them again
-            rows = trunk(frames, index_KT, place)
-        else:
-            rows = torch.cat([checkpoint(trunk, frames, part, place, use_reentrant=False) for part in parts])
-        return wanted(rows, wanted_K2)
+        learns = trunk.learns and torch.is_grad_enabled()
+        chunks = of_one_length(index, wanted_K2, self.options.chunk or max(len(index), 1))
+        # Where all goes through at once, all activations are there: nothing is saved by computing them again.
+        again = learns and self.options.chunk > 0 and len(chunks) > 1
+        made = []
+        with torch.set_grad_enabled(learns):
+            for index_KT, wanted_of in chunks:
+                rows = (
+                    checkpoint(trunk, frames, index_KT, place, use_reentrant=False)
+                    if again
+                    else trunk(frames, index_KT, place)
+                )
+                made.append(wanted(rows, wanted_of))
+        return torch.cat(made)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights that learn, those of the head first; `lr` stands where a group has a rate of its own."""
@@ -211,6 +230,23 @@ class EndToEnd(Model):
             },
         ]
         return [group for group in groups if group["params"]]
+
+
+def of_one_length(index: Sequence[Tensor], wanted_K2: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
+    """Clips in their order, as many together as have one length, but `most` at once: (K, T) index and (K, 2) wanted.
+
+    >>> long, short = torch.arange(5), torch.arange(3)
+    >>> [tuple(part.shape) for part, _ in of_one_length([long, long, long, short], torch.zeros(4, 2), 2)]
+    [(2, 5), (1, 5), (1, 3)]
+    """
+    starts = [0]
+    for at in range(1, len(index)):
+        if at - starts[-1] == most or len(index[at]) != len(index[at - 1]):
+            starts.append(at)
+    stops = [*starts[1:], len(index)]
+    return [
+        (torch.stack(list(index[start:stop])), wanted_K2[start:stop]) for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def wanted(rows: Tensor, wanted_K2: Tensor) -> Tensor:
@@ -227,12 +263,11 @@ def wanted(rows: Tensor, wanted_K2: Tensor) -> Tensor:
 
 def used_weights(network: ClipNetwork) -> set[str]:
     """Names of the weights that a clip's rows depend on: not those of a classifier, say. Nothing is computed."""
-    module, _, level, shape = network
+    module = network.module
     with torch.enable_grad():
         named = {name: weight.detach().to("meta").requires_grad_() for name, weight in module.named_parameters()}
         buffers = {name: buffer.to("meta") for name, buffer in module.named_buffers()}
-        frames = torch.empty(1, *shape, dtype=torch.uint8, device="meta")
-        rows = functional_call(module, {**named, **buffers}, (frames, frozenset({level})))[level]
+        rows = functional_call(module, {**named, **buffers}, network.arguments(network.empty_clip()))[network.level]
         found = torch.autograd.grad(rows.sum(), list(named.values()), allow_unused=True)
     return {name for name, gradient in zip(named, found, strict=True) if gradient is not None}
 

@@ -74,9 +74,7 @@ class Initial:
             raise HeadError(f"{name} reads {len(own)} sets at a time, not {len(new)}.")
         for (_, before), (_, now) in zip(own, new, strict=True):
             if difference := view_difference(now, before):
-                cut = config.finetune is not None and before.dense == "convolutional"
-                hint = " Fine-tuning sees clips: train it on 'vl extract --dense windowed'." if cut else ""
-                raise SpecMismatchError(f"{name} was trained on other features: {difference}.{hint}")
+                raise SpecMismatchError(f"{name} was trained on other features: {difference}.")
         seen = {part: {self.config.matched[video] for video in self.config.split[part]} for part in ("train", "val")}
         for part, used in (("val", seen["train"]), ("test", seen["train"] | seen["val"])):
             known = [video for video in config.split[part] if config.matched[video] in used]

@@ -79,7 +79,7 @@ def memory_plan(model: EndToEnd, options: TrainOptions, *rows: int) -> MemoryPla
     states = {"sgd": 1 if options.momentum else 0}.get(options.optimizer, 2)
     trunks = {role: trunk_of(model, role) for role in model.trunks}
     shapes = {role: clip_rows(trunk) for role, trunk in trunks.items()}
-    clips = {role: sum(-(-length // shape[0]) for length in rows) for role, shape in shapes.items()}
+    clips = {role: sum(-(-length // (trunks[role].form.rows or shapes[role][0])) for length in rows) for role in trunks}
     of_chunk, one_by_one, most = [0], False, 0
     for role, trunk in trunks.items():
         at_once = min(model.options.chunk or clips[role], clips[role])
@@ -94,7 +94,7 @@ def memory_plan(model: EndToEnd, options: TrainOptions, *rows: int) -> MemoryPla
         optimizer=states * learning,
         activations=(max if one_by_one else sum)(of_chunk),
         head=head_activations(model, {role: shape[1:] for role, shape in shapes.items()}, sum(rows)),
-        frames=sum(clips[role] * math.prod(trunk.clip_shape) for role, trunk in trunks.items()),
+        frames=sum(clips[role] * math.prod(trunk.form.clip_shape) for role, trunk in trunks.items()),
         rows=sum(rows),
         at_once=most,
     )
@@ -104,16 +104,14 @@ def clip_rows(trunk: Trunk) -> tuple[int, ...]:
     """(S, *row_shape) of what a network gives of one clip."""
     module = trunk.backbone
     on_meta = {name: tensor.detach().to("meta") for name, tensor in module.state_dict(keep_vars=True).items()}
-    frames = torch.empty(1, *trunk.clip_shape, dtype=torch.uint8, device="meta")
     with torch.no_grad():
-        rows = functional_call(module, on_meta, (frames, frozenset({trunk.level})))[trunk.level]
+        rows = functional_call(module, on_meta, trunk.form.arguments(trunk.form.empty_clip()))[trunk.level]
     return tuple(rows.shape[1:])
 
 
 def activations(trunk: Trunk) -> int:
     """Bytes that one clip's backward pass keeps of its forward pass."""
-    frames = torch.empty(1, *trunk.clip_shape, dtype=torch.uint8, device="meta")
-    return kept_bytes(trunk.backbone, frames, frozenset({trunk.level}))
+    return kept_bytes(trunk.backbone, *trunk.form.arguments(trunk.form.empty_clip()))
 
 
 def head_activations(model: EndToEnd, made: Mapping[str, tuple[int, ...]], rows: int) -> int:

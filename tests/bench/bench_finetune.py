@@ -47,10 +47,10 @@ def video_of(model: EndToEnd, scenes: int) -> ClipBatch:
     """One video of noise."""
     clips = {}
     for role in model.trunks:
-        frames, *shape = trunk_of(model, role).clip_shape
+        frames, *shape = trunk_of(model, role).form.clip_shape
         pixels = torch.randint(0, 256, (scenes * frames, *shape), dtype=torch.uint8)
         one_row = torch.tensor([[0, 1]]).expand(scenes, 2)
-        clips[role] = (pixels, torch.arange(scenes * frames).view(scenes, frames), one_row)
+        clips[role] = (pixels, torch.arange(scenes * frames).view(scenes, frames).unbind(), one_row)
     mask = dict.fromkeys(clips, torch.ones(1, scenes, dtype=torch.bool))
     return ClipBatch({}, mask, torch.zeros(1, scenes, 2), torch.zeros(1, 20, dtype=torch.int8), clips=clips)
 

@@ -114,7 +114,7 @@ class MemoryReader:
     def _clips(self, scenes_STHWC: NDArray[np.uint8]) -> Clips:
         index = np.arange(scenes_STHWC.shape[0] * scenes_STHWC.shape[1]).reshape(scenes_STHWC.shape[:2])
         one_row = torch.tensor([[0, 1]]).expand(len(index), 2)
-        return torch.from_numpy(scenes_STHWC).flatten(0, 1), torch.from_numpy(index), one_row
+        return torch.from_numpy(scenes_STHWC).flatten(0, 1), torch.from_numpy(index).unbind(), one_row
 
 
 def networks() -> dict[str, ClipNetwork]:
@@ -141,8 +141,8 @@ def store_of(trailers: Trailers, handed: Mapping[str, ClipNetwork], path: Path) 
     with ZarrWriter(path, specs) as writer:
         for video in range(len(trailers.labels)):
             entry = writer.video(video_name(video), {})
-            for name, (module, _, level, _) in handed.items():
-                rows = module(torch.from_numpy(seen[name][video]), frozenset({level}))[level]
+            for name, network in handed.items():
+                rows = network.module(*network.arguments(torch.from_numpy(seen[name][video])))[network.level]
                 entry.append(name, Rows(rows.flatten(0, 1).numpy(), times))
             entry.commit()
     return ZarrStore(path)

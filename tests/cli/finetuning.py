@@ -33,8 +33,9 @@ def changed(run: Path, name: str, other: dict[str, Tensor]) -> set[str]:
 def assert_cut_off_ends_alike(said: Said, whole: Path, cut: Path) -> None:
     """A run begun as `whole`, cut off after the second batch was saved, and resumed has its weights to the bit."""
     cut.mkdir()
-    for name in ("config.json", "labels.json"):  # as a run that has not begun
-        shutil.copy(whole / name, cut / name)
+    for name in ("config.json", "labels.json", "init.safetensors"):  # as a run that has not begun
+        if (whole / name).exists():
+            shutil.copy(whole / name, cut / name)
     finetune = read_config(cut).finetune
     assert finetune is not None
     videos, _, _ = open_videos(Asked.from_dict(finetune["clips"]), "cpu", 2, cut.parent)

@@ -87,15 +87,42 @@ def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Sai
     np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
 
 
-def test_features_of_the_convolutional_mode_are_no_clips_and_what_to_do_is_said(said: Said, tmp_path: Path) -> None:
-    spec = FeatureSpec(Granularity.CLIP, (128,), dtype="float32", backbone="r2plus1d_18", dense="convolutional")
-    rows = {f"v{number}.mp4": np.ones((9, 128), np.float32) for number in range(5)}
-    store = write_store(tmp_path / "s.zarr", {"r2plus1d_18": rows}, specs={"r2plus1d_18": spec})
-    words = ("--labels", "videos/labels.csv", "--out", tmp_path / "head", "--epochs", "1")
-    assert said("train-head", "meanpool", "--features", store.path, *words)[0] == 0
-    code, _, err = said("finetune", "meanpool", "videos", *CLIPS, "--init", tmp_path / "head")
-    assert code == 4
-    assert err.splitlines()[-1].endswith("Fine-tuning sees clips: train it on 'vl extract --dense windowed'.")
+def test_a_run_goes_on_with_the_network_as_its_rows_were_made(said: Said, tmp_path: Path) -> None:
+    """I3D's rows are those of one convolution unless one asks for windows; --init says so, and at what rate."""
+    extract = ("extract", "--backbone", "i3d", "--fps", "10", "videos", "--weights", "random:3")
+    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
+    assert code == 0, err
+    assert open_store(tmp_path / "rows.zarr")["i3d.rgb.clip"].spec.dense == "convolutional"
+    code, _, err = said(
+        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
+        tmp_path / "head", "--epochs", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    run = tmp_path / "tuned"
+    words = ("finetune", "meanpool", "videos", "--backbone", "i3d", "--init", tmp_path / "head")
+    always = ("--epochs", "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1")
+    code, _, err = said(*words, "--out", run, *always, "--chunk-scenes", "2", "--backbone-lr", "0.001")
+    assert code == 0, err
+    assert "activations of 1 clips" in err
+    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
+    assert float(line.split()[-1]) < 1e-2
+    code, _, err = said(*extract[:-2], "--out", tmp_path / "again.zarr", "--weights", run / "i3d.safetensors")
+    assert code == 0, err
+    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+    before = scores(tmp_path / "head" / "test.zarr")
+    assert np.abs(scores(run / "test.zarr") - before).max() > 1e-3
+    for given, message in (
+        (("--dense", "windowed"), "dense windowed is not convolutional"),
+        (("--fps", "12"), "was trained on other features: fps 12.0 is not 10.0"),
+        (("--dense", "conv"), "--dense is convolutional or windowed, not 'conv'"),
+        (("--batch-norm", "tuned"), "tiles of the convolutional mode have several"),
+    ):
+        code, _, err = said(*words, *given)
+        assert code in {2, 4}
+        assert message in err.splitlines()[-1]
+    assert_cut_off_ends_alike(said, run, tmp_path / "cut")
 
 
 @pytest.mark.parametrize(

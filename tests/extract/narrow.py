@@ -1,4 +1,4 @@
-"""STAN's two networks, narrow and for small pictures: the same code, a sixteenth of the weights and of the pixels."""
+"""Networks for small pictures: the same code, STAN's two with a sixteenth of their weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 from extract import backbone
+from extract.i3d import InceptionI3d
 from extract.r2plus1d import R2Plus1d18
 from extract.resnet import ResNet18
 from stores.spec import Granularity
@@ -13,6 +14,7 @@ from stores.spec import Granularity
 BACKBONES = {
     "resnet18": "tests.extract.narrow:NarrowResNet18",
     "r2plus1d_18": "tests.extract.narrow:NarrowR2Plus1d18",
+    "i3d": "tests.extract.narrow:SmallI3d",
 }
 
 
@@ -36,4 +38,12 @@ class NarrowR2Plus1d18(R2Plus1d18):
     clip = replace(R2Plus1d18.clip, resize=32, crop=28, window=8, stride=8)
     row_shapes = {Granularity.CLIP: (128,), Granularity.MAP: (2, 2, 128)}  # noqa: RUF012
     width: ClassVar[int] = 16
+    default_weights = "random"
+
+
+class SmallI3d(InceptionI3d):
+    """(B, T, 32, 32, 3) to 1,024 features a clip; all of its weights."""
+
+    clip = replace(InceptionI3d.clip, fps=12, resize=36, crop=32, window=16)
+    row_shapes = {Granularity.CLIP: (1024,), Granularity.MAP: (1, 1, 1024)}  # noqa: RUF012
     default_weights = "random"

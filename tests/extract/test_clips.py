@@ -87,6 +87,7 @@ WINDOWED = {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 8}, "stride":
         (("r2plus1d_18",), "clip", WINDOWED),
         (("resnet18",), "frame", {"fps": {"": 6.0}}),
         (("resnet18",), "map", {"fps": {"": 6.0}}),
+        (("i3d",), "clip", {"dense": "convolutional"}),
         (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}}),  # 2 rows a clip
         (("r2plus1d_18",), "map", {"dense": "windowed", "fps": {"": 10.0}, "window": {"": 16}, "stride": {"": 24}}),
     ],
@@ -106,9 +107,8 @@ def test_rows_times_and_specs_are_those_of_extraction(
             assert clips[name].entry(video).num_rows == len(features) > 1
             np.testing.assert_array_equal(clips[name].times(video), times)
             np.testing.assert_array_equal(clips[name].read(video).features, features)
-            clip_K = len(clips[name].frames(video))
-            assert clips[name].frames(video).shape == (clip_K, clips[name].network.window)
-            assert clip_K * clips[name].rows_a_clip >= len(features) > (clip_K - 1) * clips[name].rows_a_clip
+            made = clips[name].layout(video).clips(0, len(features))
+            assert sum(clip.stop - clip.first for clip in made) == len(features)
 
 
 def whole(clips: ClipStore, names: Sequence[str]) -> list[Part]:
@@ -129,7 +129,7 @@ def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipSt
         clip = scenes[name].network.backbone.clip
         frames, index, _ = given[name]
         wanted = torch.from_numpy(decoded[np.array(rows)])
-        for row, of_row in zip(frames[index], wanted, strict=True):
+        for row, of_row in zip(frames[torch.stack(index)], wanted, strict=True):
             assert torch.equal(row, resize_and_crop(of_row, clip.resize, clip.crop))
 
 
@@ -142,16 +142,40 @@ def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path
     every, middle, end = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4), ("c.mp4", 3, 5)])
     frames, index, wanted = every[name]
     assert wanted.tolist() == [[0, 2], [0, 2], [0, 1]]
-    assert index.tolist() == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
+    assert [of.tolist() for of in index] == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
     some, index, wanted = middle[name]
     assert wanted.tolist() == [[1, 2], [0, 2]]
-    assert index.tolist() == [[*range(16)], [*range(16, 32)]]
+    assert [of.tolist() for of in index] == [[*range(16)], [*range(16, 32)]]
     assert torch.equal(some, frames[:32])
     some, index, wanted = end[name]
     assert wanted.tolist() == [[1, 2], [0, 1]]
-    assert index.tolist() == [[*range(16)], [*range(16, 22), *[21] * 10]]
+    assert [of.tolist() for of in index] == [[*range(16)], [*range(16, 22), *[21] * 10]]
     assert torch.equal(some, frames[16:])
     clips.close()
+
+
+@pytest.mark.parametrize("level", ["clip", "map"])
+def test_tiles_give_the_rows_of_one_convolution_over_the_whole_video(tmp_path: Path, level: str) -> None:
+    """130 frames are 17 rows; with 48 frames of context a tile of 2 rows in the middle has 112."""
+    write_video(tmp_path / "long.mp4", fps=12, frames=130, draw=picture)
+    plan = plan_for(("i3d",), level, dense="convolutional")
+    store = clip_store(tmp_path / "clips.json", enumerate_videos([tmp_path]).videos, plan, tile_rows=2)
+    (name,) = store
+    network, stored = store[name].network.backbone, store[name].read("long.mp4").features
+    assert len(stored) == 17
+    parts = [("long.mp4", 0, 17), ("long.mp4", 7, 10)]
+    for (_, start, stop), given in zip(parts, ClipReader(store).read(parts), strict=True):
+        frames, index, wanted = given[name]
+        made = []
+        for of, (first, last) in zip(index, wanted.tolist(), strict=True):
+            with torch.inference_mode():
+                rows = network(frames[of][None], frozenset({Granularity(level)}), True)[Granularity(level)]
+            made.append(rows[0, first:last].numpy())
+        np.testing.assert_allclose(np.concatenate(made), stored[start:stop], rtol=1e-4, atol=1e-5)
+    assert [len(of) for of in index] == [112, 104]
+    assert [tuple(of) for of in wanted.tolist()] == [(6, 8), (6, 7)]
+    assert stored.std() > 0.01
+    store.close()
 
 
 def test_maps_alone_lie_side_by_side() -> None:
@@ -212,7 +236,13 @@ def test_decoding_ends_with_the_last_wanted_frame(scenes: ClipStore, monkeypatch
 
 
 def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
-    return [tensor for part in given for name in sorted(part) for tensor in part[name]]
+    return [
+        tensor
+        for part in given
+        for name in sorted(part)
+        for frames, index, wanted in [part[name]]
+        for tensor in (frames, torch.stack(index), wanted)
+    ]
 
 
 @pytest.mark.parametrize("augment", ["stan", "jitter"])
@@ -236,7 +266,7 @@ def test_draws_differ_between_epochs_and_seeds_and_not_between_batches(scenes: C
     (second,) = reader.read([("c.mp4", 1, 2)], draw=(0, 0))
     frames, index, _ = second["r2plus1d_18.rgb.scene"]
     of_all, of_rows = first[0], first[1]  # sorted by name, r2plus1d_18 comes first
-    assert torch.equal(frames[index][0], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
+    assert torch.equal(frames[index[0]], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
 
 
 def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_path: Path) -> None:
@@ -356,7 +386,7 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
     ("backbones", "level", "options", "message"),
     [
         (("logmel",), "frame", {}, "networks on sound are not trained"),
-        (("i3d",), "clip", {"weights": {"i3d": "random"}}, "is not trained on flow, views, convolutions"),
+        (("i3d",), "clip", {"streams": ("flow",)}, "is not trained on flow, views or whitened rows"),
     ],
 )
 def test_what_has_no_frames_of_its_own_is_refused(

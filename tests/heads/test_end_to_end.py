@@ -53,7 +53,7 @@ def batch_of(scenes: tuple[int, ...], seed: int = 0) -> ClipBatch:
     for role, (frames, *shape) in SHAPES.items():
         count = sum(scenes) * frames
         pixels = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random)
-        clips[role] = (pixels, torch.arange(count).view(-1, frames), one_row_each(sum(scenes)))
+        clips[role] = (pixels, torch.arange(count).view(-1, frames).unbind(), one_row_each(sum(scenes)))
     times = torch.zeros(len(scenes), max(scenes), 2)
     labels = torch.randint(0, 2, (len(scenes), 3), generator=random, dtype=torch.int8)
     return ClipBatch({}, dict.fromkeys(SHAPES, mask), times, labels, clips=clips)
@@ -114,7 +114,7 @@ def dropping(chunk: int) -> tuple[EndToEnd, ClipBatch]:
     frames = torch.randint(0, 256, (5, 2, 2, 3), dtype=torch.uint8)
     mask = {"x": torch.ones(1, 5, dtype=torch.bool)}
     labels = torch.tensor([[1, 0]], dtype=torch.int8)
-    clips = {"x": (frames, torch.arange(5)[:, None], one_row_each(5))}
+    clips = {"x": (frames, torch.arange(5)[:, None].unbind(), one_row_each(5))}
     return model, ClipBatch({}, mask, torch.zeros(1, 5, 2), labels, clips=clips)
 
 
@@ -127,7 +127,7 @@ def test_dropout_of_a_network_draws_the_same_again_when_its_chunk_is_run_again()
     plain.train()
     torch.manual_seed(7)
     rows = torch.cat(
-        [trunk(frames, part, torch.empty(0)) for part in torch.split(index, 2)]
+        [trunk(frames, part, torch.empty(0)) for part in torch.split(torch.stack(index), 2)]
     )  # the same chunks, and all of them kept
     with_rows = Batch({"x": rows[None, :, 0]}, batch.mask, batch.times, batch.labels)
     torch.autograd.backward(plain.head.loss(plain(with_rows), with_rows))
@@ -160,7 +160,7 @@ def on_maps(kind: str, chunk: int) -> tuple[EndToEnd, ClipBatch]:
     wanted = torch.tensor([[0, 3], [0, 2], [1, 3]])
     mask = {"map": torch.arange(5) < torch.tensor([[5], [2]])}
     labels = torch.tensor([[1, 0], [0, 1]], dtype=torch.int8)
-    clips = {"map": (frames, torch.arange(6).view(3, 2), wanted)}
+    clips = {"map": (frames, torch.arange(6).view(3, 2).unbind(), wanted)}
     return model, ClipBatch({}, mask, torch.zeros(2, 5, 2), labels, clips=clips)
 
 
@@ -183,6 +183,49 @@ def test_maps_lie_where_their_clips_do_without_those_behind_the_end_of_a_video()
         found = model.features("map", batch)
         expected = torch.stack([*each[0], each[1][0], each[1][1], *each[2][1:], *torch.zeros(3, 1, 2, 4)])
     torch.testing.assert_close(found.flatten(0, 1), expected)
+
+
+class Convolution(nn.Module):
+    """One over the frames of a clip, with a row for each of them; else one row of their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Conv1d(3, 4, 3, padding=1)
+
+    def forward(
+        self, frames: Tensor, levels: frozenset[Granularity], convolutional: bool = False
+    ) -> dict[Granularity, Tensor]:
+        x = self.only(frames.flatten(2).transpose(1, 2).to(self.only.weight.dtype) / 255).transpose(1, 2)
+        return {level: x if convolutional else x.mean(1, keepdim=True) for level in levels}
+
+
+def on_tiles(chunk: int) -> tuple[EndToEnd, ClipBatch]:
+    """A video of 7 frames and rows in tiles of up to 3 rows with a frame of context: of 4, 5 and 2 frames."""
+    torch.manual_seed(6)
+    network = ClipNetwork(Convolution(), "tiles", Granularity.CLIP, (5, 1, 1, 3), convolutional=True, rows=3)
+    model = EndToEnd(MeanPool(LinearConfig(4, 2)), {"x": 4}, {"x": network}, ["x"], TuneOptions(chunk=chunk)).double()
+    frames = torch.randint(0, 256, (7, 1, 1, 3), dtype=torch.uint8)
+    index = torch.arange(0, 4), torch.arange(2, 7), torch.arange(5, 7)
+    wanted = torch.tensor([[0, 3], [1, 4], [1, 2]])
+    mask = {"x": torch.ones(1, 7, dtype=torch.bool)}
+    labels = torch.tensor([[1, 0]], dtype=torch.int8)
+    return model, ClipBatch({}, mask, torch.zeros(1, 7, 2), labels, clips={"x": (frames, index, wanted)})
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2])
+def test_tiles_of_several_lengths_give_the_rows_and_gradients_of_the_whole_video(chunk: int) -> None:
+    model, batch = on_tiles(chunk)
+    whole, _ = on_tiles(0)
+    network, frames = whole.trunks["x"].backbone, batch.clips["x"][0]
+    assert isinstance(network, Convolution)
+    rows = network(frames[None], frozenset({Granularity.CLIP}), True)[Granularity.CLIP]
+    with torch.no_grad():
+        torch.testing.assert_close(model.features("x", batch), rows.detach(), rtol=1e-12, atol=1e-12)
+    with_rows = Batch({"x": rows}, batch.mask, batch.times, batch.labels)
+    torch.autograd.backward(whole.head.loss(whole(with_rows), with_rows))
+    expected = {name: weight.grad for name, weight in whole.named_parameters() if weight.grad is not None}
+    assert_same(gradients(model, batch), expected, 1e-12)
+    assert memory_plan(model, TrainOptions(), 7).at_once == min(chunk or 3, 3)
 
 
 def test_every_clip_goes_through_twice_to_learn_and_once_to_score() -> None:
