@@ -104,8 +104,8 @@ def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
 
     head_class(head)
     named = split(backbone or "")
-    if len(named) != 1:
-        raise OptionError(f"name the one network that learns below {head}: --backbone i3d")
+    if not named:
+        raise OptionError(f"name the network that learns below {head}: --backbone i3d")
     return named
 
 
@@ -185,22 +185,33 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
         tile_rows=asked.tile_rows,
     )
     for failure in store.failures():
-        say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}")
+        of = f" ({failure.set_name})" if failure.set_name is not None else ""
+        say(f"cannot be read: {printable(failure.video)} [{failure.reason}] {failure.detail}{of}")
     networks = {name: clip_network(of) for name, of in store.sets.items()}
     return Videos(store, ClipReader(store, augment=kind, workers=workers), networks), plan, asked
 
 
 def clip_network(of: ClipSet) -> ClipNetwork:
     """What a head needs to know of the network of a set."""
+    import torch
+
+    from extract.clips import PictureSet, SoundSet
     from heads.end_to_end import ClipNetwork
 
-    network, rows = of.network, None
-    clip, frames = network.backbone.clip, network.window
-    if network.convolutional:
-        rows = of.tile_rows
-        frames = rows * network.stride + 2 * clip.halo
-    shape = (frames, clip.crop, clip.crop, 3)
-    return ClipNetwork(network.backbone, network.backbone.name, of.level, shape, network.convolutional, rows)
+    if isinstance(of, SoundSet):
+        shape = (1, *of.backbone.example_shape)
+        return ClipNetwork(of.backbone, of.backbone.name, of.spec.granularity, shape, torch.float32)
+    assert isinstance(of, PictureSet), "what else is there?"
+    network, clip = of.network, of.network.backbone.clip
+    tile = of.tile_rows * network.stride + 2 * clip.halo
+    return ClipNetwork(
+        network.backbone,
+        network.backbone.name,
+        of.level,
+        (tile if network.convolutional else network.window, clip.crop, clip.crop, 3),
+        convolutional=network.convolutional,
+        rows=of.tile_rows if network.convolutional else None,
+    )
 
 
 def silent(_text: str) -> None:

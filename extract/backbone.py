@@ -194,12 +194,35 @@ class AudioBackbone(nn.Module, ABC):
         """Samples [from, to) that rows `first` to `stop` need; outside the sound they count as zeros."""
 
     @abstractmethod
-    def forward(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
+    def rows(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
         """(S,) samples of exactly that span to rows (stop - first, *row_shape)."""
 
     @abstractmethod
     def settings(self) -> dict[str, float | int | str]:
         """What defines the numbers, for the spec."""
+
+
+class ExampleBackbone(AudioBackbone):
+    """A network that sees one piece of spectrogram, an example, for each row: nothing before it has weights."""
+
+    example_shape: ClassVar[tuple[int, int]]  # (J, M) spectrogram frames and mel bands
+
+    @abstractmethod
+    def examples(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
+        """(S,) samples of the span of these rows to the example of each, (stop - first, J, M) float32."""
+
+    @abstractmethod
+    def forward(self, examples: Tensor, levels: frozenset[Granularity]) -> dict[Granularity, Tensor]:
+        """(B, T, J, M) examples to FRAME rows (B, T, *row_shape), of the parameters' dtype."""
+
+    def rows(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
+        """(S,) samples of exactly that span, in [-1, 1], to (stop - first, *row_shape)."""
+        start, end = self.span(first, stop, rate)
+        assert wave.shape == (end - start,), f"rows {first} to {stop} need {end - start} samples, not {wave.shape}"
+        rows: Tensor = self(self.examples(wave, first, stop, rate)[None], frozenset({Granularity.FRAME}))[
+            Granularity.FRAME
+        ]
+        return rows[0]
 
 
 def backbone_class(name: str) -> type[Backbone | AudioBackbone]:

@@ -138,3 +138,22 @@ class TileLayout:
     def frames_of(self, start: int, stop: int) -> int:
         """Context included."""
         return (stop - start) * self.stride + -(-(stop - start) // self.rows) * 2 * self.halo
+
+
+@dataclass(frozen=True)
+class SoundLayout:
+    """A row for each example of a sound, which is a clip of one: its number stands where those of frames do."""
+
+    times_N2: NDArray[np.float64]
+
+    def times(self) -> NDArray[np.float64]:
+        """(N, 2) seconds."""
+        return self.times_N2
+
+    def clips(self, start: int, stop: int) -> list[Clip]:
+        """One for each row."""
+        return [Clip(np.array([row]), 0, 1) for row in range(start, stop)]
+
+    def frames_of(self, start: int, stop: int) -> int:
+        """One each."""
+        return stop - start

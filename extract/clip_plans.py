@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from extract.colour import to_rgb
-from extract.decode import Limits
+from extract.decode import Limits, Reason
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scenes import SceneCutter
-from extract.worker_events import Failed, Finished, Frames, Restarted
+from extract.worker_events import Audio, AudioFailed, Failed, Finished, Frames, Restarted
 from extract.workers import DecodePool
 from stores import disk
 from stores.errors import DamageError
@@ -38,12 +38,15 @@ class VideoPlan:
     duration: float  # seconds
     frames: dict[str, int]  # rate ("None": the video's own) -> how many frames it gives
     scenes: list[tuple[float, float, int, int]]  # seconds [start, end), frames [first, stop) of the video's own
+    samples: int = 0  # of the sound at the rate that is wanted; 0: there is none
+    silent: tuple[str, str] | None = None  # reason, in a word and in words, where sound is wanted and there is none
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> VideoPlan:
         """What a plan file holds of a video."""
         scenes = [(float(start), float(end), int(first), int(stop)) for start, end, first, stop in fields["scenes"]]
-        return cls(**{**fields, "scenes": scenes})
+        silent = fields["silent"]
+        return cls(**{**fields, "scenes": scenes, "silent": silent and (str(silent[0]), str(silent[1]))})
 
 
 def plan_settings(plan: Plan) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def plan_settings(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "rates": [str(rate) for rate in plan.decode.rates],
         "scenes": plan.scenes.cutting.settings() if plan.scenes else None,
+        "sound": plan.decode.audio_rate,
         "roi": plan.roi,
         "decoder": plan.decoder,
     }
@@ -105,12 +109,20 @@ def scanned(
                     scan.take(scan.cutter.push(images.numpy(), event.times))
             finally:
                 event.release()
+        elif isinstance(event, Audio):
+            under_way.setdefault(event.video, _Scan()).samples = event.first_sample + len(event.samples)
+        elif isinstance(event, AudioFailed):
+            under_way.setdefault(event.video, _Scan()).silent = str(event.reason), event.detail
         elif isinstance(event, Finished):
             scan = under_way.pop(event.video, _Scan())
             if scan.cutter is not None:
                 scan.take(scan.cutter.finish())
             frames = {str(rate): scan.frames.get(index, 0) for index, rate in enumerate(rates)}
-            yield event.video, VideoPlan(*sizes[event.video], event.duration, frames, scan.scenes)
+            silent = scan.silent or ((str(Reason.NO_AUDIO), "its sound has no samples") if not scan.samples else None)
+            if plan.decode.audio_rate is None:
+                silent = None
+            samples = 0 if silent else scan.samples
+            yield event.video, VideoPlan(*sizes[event.video], event.duration, frames, scan.scenes, samples, silent)
 
 
 @dataclass
@@ -120,6 +132,8 @@ class _Scan:
     frames: dict[int, int] = field(default_factory=dict)  # by the index of the rate
     cutter: SceneCutter | None = None
     scenes: list[tuple[float, float, int, int]] = field(default_factory=list)
+    samples: int = 0
+    silent: tuple[str, str] | None = None
 
     def take(self, certain: Iterator[tuple[float, float, bool]]) -> None:
         """Frames that are put into their scenes."""

@@ -3,63 +3,39 @@
 What is read is a function of what is asked for alone: however many workers decode, the same frames come in the same
 order. Parts of one video that are asked for one after the other share a pass through it, which ends with the last
 wanted frame and hands over only those.
-
-Shape letters: K clips, T frames of a clip, F different frames, H height, W width.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Generator as Generating
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.random import Generator
 
-from extract.augment import Augment, augmented, generator
+from extract.augment import Augment, generator
 from extract.backbone import BackboneError
-from extract.clip_layouts import Clip
-from extract.clips import ClipSet, ClipStore
+from extract.clip_fillings import Clips, Filling, PictureFilling, SetPart, SoundFilling
+from extract.clips import ClipStore, PictureSet, SoundSet
 from extract.colour import to_rgb
 from extract.inputs import VideoInput
-from extract.worker_events import Failed, Finished, Frames, Restarted
+from extract.messages import Wanted
+from extract.worker_events import Audio, Failed, Finished, Frames, Restarted
 from extract.workers import DecodePool
 from stores.names import printable
 
 AHEAD = 2  # passes whose parts may wait decoded, beside one for each worker
 TOGETHER = 1024  # frames that the parts of one pass may have: 147 MiB at 224 x 224
 
-Part = tuple[str, int, int]  # video, first row, one past the last row
-Clips = tuple[Tensor, tuple[Tensor, ...], Tensor]
-"""(F, H, W, 3) uint8 frames, K times (T,) which of them make up each clip, and (K, 2) which of the rows that a clip
-gives are wanted, from and up to; on the CPU."""
-
-
-class _SetPart(NamedTuple):
-    """What one set wants of a pass through a video, the clips of its parts one after the other."""
-
-    of: ClipSet
-    rate: int  # index of its rate
-    numbers_F: NDArray[np.int64]  # ascending
-    scene_F: NDArray[np.int64]  # to which each frame belongs
-    clips: tuple[list[Clip], ...]  # of each part
-
-    def of_part(self, frames: Tensor, part: int) -> Clips:
-        """The clips of one part, and the frames that they are made of without those of other parts."""
-        clips = self.clips[part]
-        wanted_K2 = torch.tensor([clip[1:3] for clip in clips], dtype=torch.int64).view(-1, 2)
-        numbers_F = self.numbers_F
-        if len(self.clips) > 1:
-            numbers_F = numbers_of(clips)
-            frames = frames[torch.from_numpy(np.searchsorted(self.numbers_F, numbers_F))]
-        index = tuple(torch.from_numpy(np.searchsorted(numbers_F, clip.frames_T)) for clip in clips)
-        return frames, index, wanted_K2
+Part = tuple[str, Mapping[str, tuple[int, int]]]
+"""A video, and of every set the first row and one past the last."""
 
 
 class ClipReader:
-    """Reads parts of a store's videos as uint8 frames, of every set the ones that its network sees.
+    """Reads parts of a store's videos, of every set the frames that its network sees, or the examples of its sound.
 
     Decode processes stay from one reading to the next; the store ends them when it is closed.
 
@@ -74,7 +50,7 @@ class ClipReader:
 
     def read(
         self, parts: Sequence[Part], draw: tuple[int, int] | None = None
-    ) -> Generator[dict[str, Clips], None, None]:
+    ) -> Generating[dict[str, Clips], None, None]:
         """The frames of each part, by set, in the order of the parts.
 
         Args:
@@ -157,17 +133,18 @@ class _Reading:
                 self.pool = pool
                 if self.stopped:
                     return
-            under_way: dict[str, _Filling] = {}
+            under_way: dict[str, _Pass] = {}
             for event in pool:
                 name = event.video
+                if isinstance(event, (Frames, Audio)) and name not in under_way:
+                    under_way[name] = _Pass(self, int(name))
                 if isinstance(event, Frames):
                     try:
-                        filling = under_way.get(name)
-                        if filling is None:
-                            filling = under_way[name] = _Filling(self, int(name))
-                        filling.push(event)
+                        under_way[name].push(event)
                     finally:
                         event.release()
+                elif isinstance(event, Audio):
+                    under_way[name].hear(event)
                 elif isinstance(event, Restarted):
                     under_way.pop(name, None)
                 elif isinstance(event, Failed):
@@ -176,8 +153,8 @@ class _Reading:
                         "Put it back as it was, or start a new run without it."
                     )
                 elif isinstance(event, Finished):
-                    filling = under_way.pop(name, None) or _Filling(self, int(name))
-                    found = dict(zip(self.passes[int(name)], filling.finish(), strict=True))
+                    done = under_way.pop(name, None) or _Pass(self, int(name))
+                    found = dict(zip(self.passes[int(name)], done.finish(), strict=True))
                     with self.changed:
                         self.ready |= found
                         self.changed.notify_all()
@@ -186,20 +163,13 @@ class _Reading:
         """The one that a pass goes through."""
         return self.parts[self.passes[at][0]][0]
 
-    def sets(self, at: int) -> list[_SetPart]:
+    def sets(self, at: int) -> list[SetPart]:
         """What every set wants of a pass."""
-        video, found = self.video(at), []
-        parts = [self.parts[number] for number in self.passes[at]]
-        for of in self.reader.store.sets.values():
-            layout = of.layout(video)
-            clips = tuple(layout.clips(start, stop) for _, start, stop in parts)
-            every = [clip for of_part in clips for clip in of_part]
-            numbers_F, scene_F = numbers_of(every), np.zeros(0, np.int64)
-            if every:
-                scenes = np.concatenate([np.full(len(clip.frames_T), clip.scene) for clip in every])
-                _, first = np.unique(np.concatenate([clip.frames_T for clip in every]), return_index=True)
-                scene_F = scenes[first]
-            found.append(_SetPart(of, self.rates.index(of.network.fps), numbers_F, scene_F, clips))
+        video, parts = self.video(at), [self.parts[number][1] for number in self.passes[at]]
+        found = []
+        for name, of in self.reader.store.sets.items():
+            layout = of.layout(video) if video in of else None  # one on sound, of a video without
+            found.append(SetPart.of_clips(of, [layout.clips(*part[name]) if layout else [] for part in parts]))
         return found
 
 
@@ -207,8 +177,8 @@ def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
     """The numbers of the parts that each pass through a video serves: neighbours, up to `TOGETHER` frames."""
     found: list[range] = []
     frames, before = 0, None
-    for number, (video, start, stop) in enumerate(parts):
-        own = sum(of.layout(video).frames_of(start, stop) for of in store.sets.values())
+    for number, (video, rows) in enumerate(parts):
+        own = sum(of.layout(video).frames_of(*rows[name]) for name, of in store.sets.items() if video in of)
         if video == before and frames + own <= TOGETHER:
             found[-1] = range(found[-1].start, number + 1)
             frames += own
@@ -218,15 +188,14 @@ def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
     return found
 
 
-class _Wanted(Mapping[str, tuple[NDArray[np.int64], ...]]):
-    """For the decode workers: which frames of each rate a pass wants; worked out when its turn comes."""
+class _Wanted(Mapping[str, Wanted]):
+    """For the decode workers: what a pass wants; worked out when its turn comes."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
 
-    def __getitem__(self, name: str) -> tuple[NDArray[np.int64], ...]:
-        sets = self.reading.sets(int(name))
-        return tuple(rate_frames(sets, rate) for rate in range(len(self.reading.rates)))
+    def __getitem__(self, name: str) -> Wanted:
+        return _Pass(self.reading, int(name)).wanted
 
     def __iter__(self) -> Iterator[str]:
         return (video.id for video in self.reading.inputs)
@@ -235,60 +204,53 @@ class _Wanted(Mapping[str, tuple[NDArray[np.int64], ...]]):
         return len(self.reading.inputs)
 
 
-def rate_frames(sets: Sequence[_SetPart], rate: int) -> NDArray[np.int64]:
-    """(F,) ascending numbers of the frames of one rate that any set wants."""
-    several = [part.numbers_F for part in sets if part.rate == rate]
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *several]))
-
-
-class _Filling:
-    """One pass under way: its frames as they come, changed, in their places."""
+class _Pass:
+    """One pass through a video under way: what every set gets of it."""
 
     def __init__(self, reading: _Reading, at: int) -> None:
-        self.video = reading.video(at)
-        self.sets = reading.sets(at)
-        self.draw, self.device = reading.draw, reading.reader.store.plan.device
-        self.augment: Augment = reading.reader.augment if reading.draw is not None else "none"
-        self.numbers = [rate_frames(self.sets, rate) for rate in range(len(reading.rates))]
-        self.frames = []
-        self.count = [0] * len(self.sets)
-        for part in self.sets:
-            crop = part.of.network.backbone.clip.crop
-            self.frames.append(torch.empty(len(part.numbers_F), crop, crop, 3, dtype=torch.uint8))
+        self.video, self.parts = reading.video(at), len(reading.passes[at])
+        self.device, draw = reading.reader.store.plan.device, reading.draw
+        augment: Augment = reading.reader.augment if draw is not None else "none"
+        self.pictures: dict[int, list[PictureFilling]] = {rate: [] for rate in range(len(reading.rates))}
+        self.sounds: list[SoundFilling] = []
+        for part in reading.sets(at):
+            if isinstance(part.of, PictureSet):
+                random = partial(scene_generator, draw or (0, 0), self.video)
+                filling = PictureFilling(part, part.of, augment, random)
+                self.pictures[reading.rates.index(part.of.network.fps)].append(filling)
+            elif isinstance(part.of, SoundSet):
+                self.sounds.append(SoundFilling(part, part.of, part.of.samples(self.video)))
+        none = np.zeros(0, np.int64)
+        rows = [np.unique(np.concatenate([none, *(f.part.numbers_F for f in of)])) for of in self.pictures.values()]
+        self.wanted = Wanted(tuple(rows), max((filling.stop for filling in self.sounds), default=0))
 
     def push(self, event: Frames) -> None:
         """The next frames of one rate."""
         images = to_rgb(event.images, event.layout, self.device).cpu()
-        numbers = self.numbers[event.rate_index][event.first : event.first + len(event.times)]
-        for at, part in enumerate(self.sets):
-            if part.rate != event.rate_index:
-                continue
-            place, mine = np.searchsorted(part.numbers_F, numbers), np.isin(numbers, part.numbers_F)
-            self._put(at, part, place[mine], images[torch.from_numpy(np.flatnonzero(mine))])
+        numbers = self.wanted.rows[event.rate_index][event.first : event.first + len(event.times)]
+        for filling in self.pictures[event.rate_index]:
+            filling.push(numbers, images)
 
-    def _put(self, at: int, part: _SetPart, place_F: NDArray[np.int64], images: Tensor) -> None:
-        clip, scene_F = part.of.network.backbone.clip, part.scene_F[place_F]
-        for scene in np.unique(scene_F):
-            of_scene = np.flatnonzero(scene_F == scene)
-            random = generator(*(self.draw or (0, 0)), self.video, int(scene), part.of.name)
-            changed = augmented(images[torch.from_numpy(of_scene)], clip, self.augment, random)
-            self.frames[at][torch.from_numpy(place_F[of_scene])] = changed
-        self.count[at] += len(place_F)
+    def hear(self, event: Audio) -> None:
+        """The next piece of sound."""
+        for filling in self.sounds:
+            filling.push(event.first_sample, event.samples)
 
     def finish(self) -> list[dict[str, Clips]]:
-        """The frames of every set, for each part."""
-        found: list[dict[str, Clips]] = [{} for _ in self.sets[0].clips]
-        for part, frames, count in zip(self.sets, self.frames, self.count, strict=True):
-            if count != len(part.numbers_F):
+        """The clips of every set, for each part."""
+        found: list[dict[str, Clips]] = [{} for _ in range(self.parts)]
+        fillings: list[Filling] = [*chain.from_iterable(self.pictures.values()), *self.sounds]
+        for filling in fillings:
+            if filling.missing:
                 raise BackboneError(
-                    f"'{printable(self.video)}' gave {count} of {len(part.numbers_F)} frames: it is not the file that "
-                    "the run began with. Put it back as it was, or start a new run."
+                    f"'{printable(self.video)}' gave {filling.missing}: it is not the file that the run began with. "
+                    "Put it back as it was, or start a new run."
                 )
-            for number, of_part in enumerate(found):
-                of_part[part.of.name] = part.of_part(frames, number)
+            for of_part, clips in zip(found, filling.finish(), strict=True):
+                of_part[filling.part.of.name] = clips
         return found
 
 
-def numbers_of(clips: Sequence[Clip]) -> NDArray[np.int64]:
-    """(F,) ascending numbers of the frames that some clips are made of."""
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *(clip.frames_T for clip in clips)]))
+def scene_generator(draw: tuple[int, int], video: str, scene: int, name: str) -> Generator:
+    """The random numbers of a scene of a set, for a seed and an epoch."""
+    return generator(*draw, video, scene, name)

@@ -13,15 +13,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.backbone import BackboneError
-from extract.clip_layouts import Layout, SceneLayout, TileLayout, WindowLayout
+from extract.backbone import BackboneError, ExampleBackbone
+from extract.clip_layouts import Layout, SceneLayout, SoundLayout, TileLayout, WindowLayout
 from extract.clip_plans import VideoPlan, decoded, plan_settings, read_plans, scanned, write_plans
 from extract.colour import to_rgb
 from extract.decode import Limits
@@ -29,7 +31,8 @@ from extract.extractors import Network, VideoRows
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scene_rows import SceneRows
-from extract.worker_events import Failed, Frames, Restarted
+from extract.sound_rows import Sound, SoundRows
+from extract.worker_events import Audio, AudioFailed, Failed, Frames, Restarted
 from extract.workers import IdleWorkers
 from stores.errors import StoreError
 from stores.names import printable
@@ -43,22 +46,23 @@ KEEP_EVERY = 64  # videos: how many plans an interrupted run may lose
 TILE_ROWS = 8  # of I3D: 160 frames with their context
 
 
-class ClipSet:
+class ClipSet(ABC):
     """One feature set of videos whose rows are extracted when they are read; implements `FeatureSet`."""
 
-    def __init__(self, store: ClipStore, name: str, network: Network) -> None:
-        self.name, self.network = name, network
-        self.level = next(level for level, of in network.sets.items() if of == name)
-        self.spec: FeatureSpec = network.specs[name]
+    def __init__(self, store: ClipStore, name: str, spec: FeatureSpec) -> None:
+        self.name, self.spec = name, spec
         self.provenance: Mapping[str, Any] = store.plan.provenance[name]
-        self.tile_rows = store.tile_rows
         self._store = store
 
+    @abstractmethod
+    def layout(self, video: str) -> Layout:
+        """Which clips make which rows of a video."""
+
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._store.plans))
+        return (video for video in sorted(self._store.plans) if video in self)
 
     def __len__(self) -> int:
-        return len(self._store.plans)
+        return sum(1 for _ in self)
 
     def __contains__(self, video: object) -> bool:
         return video in self._store.plans
@@ -83,8 +87,26 @@ class ClipSet:
         """(N, 2) seconds of all rows of a video, as extraction gives them."""
         return self.layout(video).times()
 
+    def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
+        """Rows `start` to `stop`, extracted now; of the video that was read last they are kept."""
+        rows = self._store.extracted(video)[self.name]
+        return Rows(rows.features[start:stop], rows.times[start:stop])
+
+    def read_into(self, video: str, start: int, out: NDArray[Any]) -> None:
+        """Fill `out` with rows from `start` on."""
+        out[:] = self.read(video, start, start + len(out)).features
+
+
+class PictureSet(ClipSet):
+    """A set of rows that a network makes of frames."""
+
+    def __init__(self, store: ClipStore, name: str, network: Network) -> None:
+        super().__init__(store, name, network.specs[name])
+        self.network, self.tile_rows = network, store.tile_rows
+        self.level = next(level for level, of in network.sets.items() if of == name)
+
     def layout(self, video: str) -> Layout:
-        """Which clips make which rows of a video."""
+        """Scenes, windows or tiles."""
         plan, network = self._store.video_plan(video), self.network
         clip = network.backbone.clip
         if self.spec.granularity is Granularity.SCENE:
@@ -96,14 +118,28 @@ class ClipSet:
         rows = -(-network.window // clip.output_stride) if self.spec.granularity is Granularity.MAP else 1
         return WindowLayout(count, network.fps, network.window, network.stride, rows)
 
-    def read(self, video: str, start: int = 0, stop: int | None = None) -> Rows:
-        """Rows `start` to `stop`, extracted now; of the video that was read last they are kept."""
-        rows = self._store.extracted(video)[self.name]
-        return Rows(rows.features[start:stop], rows.times[start:stop])
 
-    def read_into(self, video: str, start: int, out: NDArray[Any]) -> None:
-        """Fill `out` with rows from `start` on."""
-        out[:] = self.read(video, start, start + len(out)).features
+class SoundSet(ClipSet):
+    """A set of rows that a network makes of sound; of videos that have some."""
+
+    def __init__(self, store: ClipStore, sound: Sound) -> None:
+        super().__init__(store, sound.set_name, sound.spec)
+        assert isinstance(sound.backbone, ExampleBackbone), "checked when the store was made"
+        self.sound, self.backbone = sound, sound.backbone
+
+    def __contains__(self, video: object) -> bool:
+        plan = self._store.plans.get(str(video))
+        return plan is not None and plan.samples > 0
+
+    def samples(self, video: str) -> int:
+        """Of the sound of a video."""
+        return self._store.video_plan(video).samples
+
+    def layout(self, video: str) -> Layout:
+        """Examples, one after the other."""
+        samples = self.samples(video)
+        rows = self.backbone.num_rows(samples, self.sound.rate)
+        return SoundLayout(self.sound.times(0, rows, samples))
 
 
 class ClipStore:
@@ -131,7 +167,10 @@ class ClipStore:
         self.path, self.plan, self.limits, self.tile_rows = path, plan, limits or Limits(), tile_rows
         self.inputs = {video.id: video for video in inputs}
         self.plans = {video: plans[video] for video in self.inputs if video in plans}
-        self.sets = {name: ClipSet(self, name, network) for network in networks_of(plan) for name in network.specs}
+        self.sets: dict[str, ClipSet] = {
+            name: PictureSet(self, name, network) for network in networks_of(plan) for name in network.specs
+        }
+        self.sets |= {sound.set_name: SoundSet(self, sound) for sound in plan.sounds}
         self.idle = IdleWorkers()  # of whoever decodes parts of these videos
         self._failed = list(failed)
         self._read: tuple[str, dict[str, Rows]] | None = None
@@ -163,8 +202,14 @@ class ClipStore:
         return self.plans[video]
 
     def failures(self) -> list[Failure]:
-        """Videos that could not be decoded."""
-        return list(self._failed)
+        """Videos that could not be decoded, and sets of sound that videos have none for."""
+        silent = [
+            Failure(video, *plan.silent, set_name=of.name)
+            for video, plan in self.plans.items()
+            for of in self.sets.values()
+            if plan.silent and isinstance(of, SoundSet)
+        ]
+        return [*self._failed, *silent]
 
     def attachment(self, kind: str) -> dict[str, Any] | None:
         """Clips carry no documents."""
@@ -188,10 +233,12 @@ class ClipStore:
     def _extract(self, video: VideoInput) -> dict[str, Rows]:
         decode, parts = self.plan.decode, dict[str, list[Rows]]()
         takers: list[tuple[int, VideoRows | SceneRows]] = []
+        sounds: list[SoundRows] = []
         for event in decoded([video], self.plan, 1, self.limits):
-            if isinstance(event, Restarted) or not takers:
+            if isinstance(event, Restarted) or not parts:
                 takers = [(decode.rates.index(network.fps), network.start()) for network in self.plan.networks]
                 takers += [(decode.rates.index(None), self.plan.scenes.start())] if self.plan.scenes else []
+                sounds = [sound.start() for sound in self.plan.sounds if video.id in self.sets[sound.set_name]]
                 parts = {name: [] for name in self.sets}
             if isinstance(event, Frames):
                 try:
@@ -202,11 +249,15 @@ class ClipStore:
                                 parts[name].append(rows)
                 finally:
                     event.release()
-            elif isinstance(event, Failed):
+            elif isinstance(event, Audio):
+                for sound in sounds:
+                    for name, rows in sound.push(event.samples):
+                        parts[name].append(rows)
+            elif isinstance(event, Failed) or (isinstance(event, AudioFailed) and sounds):
                 raise BackboneError(f"'{printable(video.id)}' cannot be decoded any more: {event.detail}.")
-        for _, taker in takers:
-            for name, rows in taker.finish():
-                parts[name].append(rows)
+        finished = [*(taker.finish() for _, taker in takers), *(sound.finish() for sound in sounds)]
+        for name, rows in chain.from_iterable(finished):
+            parts[name].append(rows)
         return {
             name: Rows(*(np.concatenate([getattr(rows, part) for rows in several]) for part in Rows._fields))
             for name, several in parts.items()
@@ -215,7 +266,7 @@ class ClipStore:
 
 
 def networks_of(plan: Plan) -> tuple[Network, ...]:
-    """All networks of a plan; BackboneError for one whose rows have no frames of their own."""
+    """All networks on frames of a plan; BackboneError for one, or one on sound, that is not trained on videos."""
     networks = (*plan.networks, *(plan.scenes.networks if plan.scenes else ()))
     for network in networks:
         name = network.shown_name
@@ -223,8 +274,12 @@ def networks_of(plan: Plan) -> tuple[Network, ...]:
             raise BackboneError(f"{name} is not trained on flow, views or whitened rows.")
         if network.fps is None and not plan.scenes:
             raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
-    if plan.sounds:
-        raise BackboneError("networks on sound are not trained on videos: extract them, and give --features STORE.")
+    for sound in plan.sounds:
+        name = sound.backbone.name
+        if not isinstance(sound.backbone, ExampleBackbone):
+            raise BackboneError(f"{name} has nothing to learn: extract it, and give --features STORE.")
+        if sound.whitening is not None:
+            raise BackboneError(f"{name} is not trained on whitened rows.")
     return networks
 
 
@@ -292,4 +347,12 @@ def clip_store(
 
 def plan_words(plan: Plan) -> str:
     """What a pass through a video looks for."""
-    return "scenes" if plan.scenes else "frames"
+    return " and ".join(
+        word
+        for word, looked_for in (
+            ("scenes", plan.scenes),
+            ("frames", plan.networks and not plan.scenes),
+            ("sound", plan.sounds),
+        )
+        if looked_for
+    )

@@ -54,7 +54,7 @@ class LogMel(AudioBackbone):
         first_frame, stop_frame = frames_of(first, stop, rate)
         return first_frame * HOP, (stop_frame - 1) * HOP + WINDOW
 
-    def forward(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
+    def rows(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
         """(S,) samples of exactly that span, in [-1, 1], to (stop - first, 512) float32."""
         start, end = self.span(first, stop, rate)
         assert wave.shape == (end - start,), f"rows {first} to {stop} need {end - start} samples, not {wave.shape}"

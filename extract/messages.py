@@ -23,11 +23,18 @@ class Settings:
     probe_only: bool
 
 
+class Wanted(NamedTuple):
+    """What alone is wanted of a video, which ends where all of it was handed over."""
+
+    rows: tuple[NDArray[np.int64], ...]  # of every rate, ascending
+    samples: int = 0  # of the sound, from the first one on
+
+
 class Task(NamedTuple):
     """To the worker: decode this file."""
 
     path: str
-    wanted: tuple[NDArray[np.int64], ...] | None = None  # of every rate the rows to hand over, ascending; None: all
+    wanted: Wanted | None = None  # None: everything
 
 
 class Free(NamedTuple):

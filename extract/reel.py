@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.decode import DecodeError, DecodePlan, Picture, Reason
-from extract.messages import Segment
+from extract.decode import DecodeError, DecodePlan, Picture, Reason, Sound, SoundLost
+from extract.messages import Segment, Wanted
 from extract.pixels import Image, PixelFormat, rgb_image, yuv_image
 from extract.sampling import FrameSampler, Shown
 from extract.shared_frames import frames_per_segment
@@ -115,6 +115,26 @@ class Reel:
         self._pending: Picture | None = None  # on the screen until the next one
         self._late = 0
         self.sound_lost = False
+        self._samples = 0  # so far
+        self._wanted_samples = 0
+
+    def keep(self, wanted: Wanted) -> None:
+        """From now on show only what is wanted, and be complete with it."""
+        for lane, rows in zip(self.lanes, wanted.rows, strict=True):
+            lane.keep(rows)
+        self._wanted_samples = wanted.samples
+
+    def hear(self, sound: Sound | SoundLost) -> None:
+        """The next piece of sound, which is not kept, or the news that there is none."""
+        if isinstance(sound, SoundLost):
+            self.sound_lost = True
+        else:
+            self._samples = sound.first + len(sound.samples)
+
+    @property
+    def seconds(self) -> float:
+        """How far the pictures have come."""
+        return self._pending.time if self._pending is not None else 0.0
 
     @property
     def num_frames(self) -> tuple[int, ...]:
@@ -123,8 +143,9 @@ class Reel:
 
     @property
     def complete(self) -> bool:
-        """Whether no later picture can be part of a row that is wanted."""
-        return all(lane.complete for lane in self.lanes)
+        """Whether no later picture can be part of a row that is wanted, and all sound that is wanted was heard."""
+        heard = self.sound_lost or self._samples >= self._wanted_samples
+        return heard and all(lane.complete for lane in self.lanes)
 
     def push(self, picture: Picture) -> None:
         """The next picture; one that is earlier than the newest is left out and counted."""

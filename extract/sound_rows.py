@@ -34,6 +34,14 @@ class Sound:
         """What takes the samples of one video."""
         return SoundRows(self)
 
+    def times(self, first: int, stop: int, samples: int) -> NDArray[np.float64]:
+        """(stop - first, 2) seconds of rows of a sound that has so many samples, as far as it is known."""
+        times = cell_times(np.arange(first, stop), 1, self.rate)
+        if self.backbone.row_seconds is not None:
+            end = samples / self.backbone.sample_rate  # of the sound, where it is a row's
+            times[:, 1] = np.minimum(times[:, 0] + self.backbone.row_seconds, end)
+        return times
+
     def zeros(self, seconds: float) -> Rows:
         """Rows of zeros over a video of that length, at least one."""
         count = max(1, int(np.ceil(seconds * self.rate - 1e-6)))
@@ -73,12 +81,9 @@ class SoundRows:
             inside.start - self.first : inside.stop - self.first
         ]
         with torch.inference_mode():
-            rows = backbone(torch.from_numpy(wave).to(self.sound.device), self.row, stop, rate)
+            rows = backbone.rows(torch.from_numpy(wave).to(self.sound.device), self.row, stop, rate)
         name = self.sound.set_name
-        times = cell_times(np.arange(self.row, stop), 1, rate)
-        if backbone.row_seconds is not None:
-            end = (self.first + len(self.held)) / backbone.sample_rate  # of the sound, where it is a row's
-            times[:, 1] = np.minimum(times[:, 0] + backbone.row_seconds, end)
+        times = self.sound.times(self.row, stop, self.first + len(self.held))
         stored = as_stored(rows, self.sound.spec, self.sound.whitening).cpu().numpy()
         self.row = stop
         keep = max(0, backbone.span(stop, stop + 1, rate)[0] - self.first)

@@ -18,22 +18,22 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from extract.backbone import AudioBackbone
+from extract.backbone import ExampleBackbone
 from extract.logmel import BANDS, HOP, SAMPLE_RATE, WINDOW, LogMel, frame_settings
 from stores.spec import Granularity
 
 EXAMPLE = 96  # frames
-WIDTHS = ((64,), (128,), (256, 256), (512, 512))  # of the convolutions before each pool
-HIDDEN, EMBEDDING = 4096, 128
+EMBEDDING = 128
 FRAMES_A_SECOND = SAMPLE_RATE // HOP
 EXAMPLES_AT_ONCE = {"cpu": 8, "cuda": 128}  # 1.5 MB each in the first layer
 
 
-class Vggish(AudioBackbone):
+class Vggish(ExampleBackbone):
     """Mono samples at 16 kHz to FRAME rows of 128 features, one for each 0.96 s."""
 
     name = "vggish"
@@ -43,25 +43,28 @@ class Vggish(AudioBackbone):
     default_rate = FRAMES_A_SECOND / EXAMPLE
     row_seconds = EXAMPLE / FRAMES_A_SECOND
     pca_features = EMBEDDING
+    example_shape = EXAMPLE, BANDS
+    widths: ClassVar[tuple[tuple[int, ...], ...]] = ((64,), (128,), (256, 256), (512, 512))  # before each pool
+    hidden: ClassVar[int] = 4096
 
     def __init__(self) -> None:
         super().__init__()
         self.front = LogMel()
         layers: list[nn.Module] = []
         channels = 1
-        for widths in WIDTHS:
+        for widths in self.widths:
             for width in widths:
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
             layers.append(nn.MaxPool2d(2, 2))
         self.features = nn.Sequential(*layers)
-        flat = channels * (EXAMPLE // 2 ** len(WIDTHS)) * (BANDS // 2 ** len(WIDTHS))
+        pooled = 2 ** len(self.widths)
         self.embeddings = nn.Sequential(
-            nn.Linear(flat, HIDDEN),
+            nn.Linear(channels * (EXAMPLE // pooled) * (BANDS // pooled), self.hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(HIDDEN, HIDDEN),
+            nn.Linear(self.hidden, self.hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(HIDDEN, EMBEDDING),
+            nn.Linear(self.hidden, EMBEDDING),
         )
         self.eval()
 
@@ -78,12 +81,6 @@ class Vggish(AudioBackbone):
             rows -= 1
         return max(rows, min(samples, 1))
 
-    def forward(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
-        """(S,) samples of exactly that span, in [-1, 1], to (stop - first, 128)."""
-        start, end = self.span(first, stop, rate)
-        assert wave.shape == (end - start,), f"rows {first} to {stop} need {end - start} samples, not {wave.shape}"
-        return self.embed(self.examples(wave, first, stop, rate))
-
     def examples(self, wave: Tensor, first: int, stop: int, rate: float) -> Tensor:
         """(S,) samples of that span to the log-mel of each row's example, (R, 96, 64)."""
         frames_JM = self.front.frames(wave)
@@ -91,12 +88,15 @@ class Vggish(AudioBackbone):
         index_RJ = starts_R.unsqueeze(1) + torch.arange(EXAMPLE)
         return frames_JM[index_RJ.to(frames_JM.device)]
 
-    def embed(self, examples: Tensor) -> Tensor:
-        """(R, 96, 64) log-mel examples to (R, 128), of the parameters' dtype."""
+    def forward(self, examples: Tensor, levels: frozenset[Granularity]) -> dict[Granularity, Tensor]:
+        """(B, T, 96, 64) log-mel examples to FRAME rows (B, T, 128), of the parameters' dtype."""
+        assert levels <= set(self.row_shapes), f"vggish has no {levels - set(self.row_shapes)}"
         parameter = next(self.parameters())
-        parts = torch.split(examples.to(parameter.dtype).unsqueeze(1), EXAMPLES_AT_ONCE.get(parameter.device.type, 32))
+        x_R1JM = examples.to(parameter.dtype).flatten(0, 1).unsqueeze(1)
+        parts = torch.split(x_R1JM, EXAMPLES_AT_ONCE.get(parameter.device.type, 32))
         # TensorFlow's order, in which the first linear layer was trained: time, band, channel.
-        return torch.cat([self.embeddings(self.features(part).permute(0, 2, 3, 1).flatten(1)) for part in parts])
+        rows = torch.cat([self.embeddings(self.features(part).permute(0, 2, 3, 1).flatten(1)) for part in parts])
+        return {level: rows.view(*examples.shape[:2], EMBEDDING) for level in levels}
 
     def settings(self) -> dict[str, float | int | str]:
         """What defines the numbers, for the spec."""

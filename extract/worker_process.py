@@ -171,8 +171,8 @@ def _pass(task: Task, settings: Settings, link: Link, counts: tuple[int, ...] | 
             for lane, clips, num_frames in zip(reel.lanes, plan.clips, counts, strict=True):
                 if clips:
                     lane.keep(wanted_frames(clips, num_frames))
-        for lane, wanted in zip(reel.lanes, task.wanted or (), strict=task.wanted is not None):
-            lane.keep(wanted)
+        if task.wanted is not None:
+            reel.keep(task.wanted)
         try:
             summary = _play(decoder, reel, link, limits, partly=task.wanted is not None)
         finally:
@@ -193,18 +193,18 @@ def _play(decoder: Decoder, reel: Reel, link: Link, limits: Limits, *, partly: b
     """Everything that a decoder gives, into `reel`; DecodeError if too much is missing.
 
     Args:
-        partly: stop once all rows that are wanted were shown.
+        partly: stop once all that is wanted was handed over.
     """
     for item in decoder:
         link.beat()
         if isinstance(item, (Sound, SoundLost)):
-            reel.sound_lost |= isinstance(item, SoundLost)
+            reel.hear(item)
             link.send(item)
         else:
             reel.push(item)
-            if partly and reel.complete:
-                reel.send()
-                return Summary(item.time, reel.pictures, None)
+        if partly and reel.complete:
+            reel.send()
+            return Summary(reel.seconds, reel.pictures, None)
     summary = decoder.summary()
     if summary.missing and not limits.allow_partial:
         raise DecodeError(Reason.PARTIAL, summary.missing)

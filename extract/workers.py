@@ -25,13 +25,10 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from extract import messages
 from extract.decode import DecodePlan, Limits, Probe, Reason, Sound, SoundLost
 from extract.inputs import VideoInput
-from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task
+from extract.messages import Done, Free, Message, Refused, Segment, Settings, Task, Wanted
 from extract.shared_frames import SharedFrames, State, slot_bytes
 from extract.worker_events import Audio, AudioFailed, Counted, Event, Failed, Finished, Frames, Restarted, Started
 from stores.spec import Failure
@@ -81,8 +78,8 @@ class _Worker:
         self._changed = time.monotonic()
         self._send(settings)
 
-    def assign(self, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
-        """Start on `video`, of whose rows the `wanted` ones of each rate are handed over."""
+    def assign(self, video: VideoInput, wanted: Wanted | None) -> None:
+        """Start on `video`, of which what is `wanted` is handed over."""
         self.video = video
         self._changed = time.monotonic()
         self._send(Task(os.fspath(video.path), wanted))
@@ -167,7 +164,7 @@ class DecodePool:
         workers: int,
         limits: Limits = Limits(),  # noqa: B008  # frozen
         probe_only: bool = False,
-        wanted: Mapping[str, tuple[NDArray[np.int64], ...]] | None = None,
+        wanted: Mapping[str, Wanted] | None = None,
         room: threading.Semaphore | None = None,
         idle: IdleWorkers | None = None,
     ) -> None:
@@ -176,7 +173,7 @@ class DecodePool:
         Args:
             inputs: may name a file twice, under two ids.
             probe_only: open every video and decode its first frame; Started and Finished are all that comes.
-            wanted: video id to the rows of every rate to hand over, ascending; without an entry all of them.
+            wanted: video id to what of it to hand over; without an entry everything.
             room: one is taken for every video before it is begun; who consumes gives it back. None: no bound.
             idle: of earlier pools of this plan and these limits: taken before others are started, and left there when
                 all is done. None: workers begin and end with the pool.

@@ -1,6 +1,6 @@
 """Batches of windows whose rows are clips, decoded when they are wanted, for networks that learn with the head.
 
-Shape letters: B windows, N rows, C classes.
+Shape letters: B windows, N rows, M rows of a clip set that make up a row, P pairs of the two.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from heads.end_to_end import ClipBatch, ClipNetwork, Clips
-from heads.head import Batch, HeadError
+from heads.end_to_end import ClipBatch, ClipNetwork, Clips, Gathered
+from heads.head import Batch
+from heads.join import Join
 from heads.plan import Crops
 from heads.sources import Source
 from heads.windows import LabelRows, Windows
 from stores.spec import FeatureStore
 
-Part = tuple[str, int, int]  # video, first row, one past the last row
+Part = tuple[str, Mapping[str, tuple[int, int]]]
+"""A video, and of every set the first row and one past the last."""
 
 
 class ClipReader(Protocol):
@@ -46,13 +48,10 @@ class ClipWindows(Windows):
     """Windows over videos that are decoded batch by batch; labels, times and plans are those of stored rows.
 
     Args:
-        sources: sets of one store of clips, one for each role, the time grid among them; and sets of stored rows for
-            other roles.
+        sources: sets of one store of clips, one for each role, the time grid first; and sets of stored rows for other
+            roles.
         clips: the videos; the sets that its networks make are those whose frames are given.
         seed: of the changes that frames get for training.
-
-    Raises:
-        HeadError: two sets of clips have one role.
     """
 
     def __init__(
@@ -67,12 +66,21 @@ class ClipWindows(Windows):
     ) -> None:
         super().__init__(sources, videos, device=device, labels=labels, resident=False)
         self.reader, self.seed = clips.reader, seed
-        self.made = {source.role: source.features.name for source in sources if source.features.name in clips.networks}
-        if sum(source.role in self.made for source in sources) > len(self.made):
-            names = " and ".join(source.features.name for source in sources if source.role in self.made)
-            raise HeadError(f"one network for each role is trained with a head, and nothing beside it, not {names}.")
+        made = [index for index, source in enumerate(sources) if source.features.name in clips.networks]
+        self.made = {sources[index].role: sources[index].features.name for index in made}
         assert self.sources[0].role in self.made, "the rows of the clips are the time grid"
         self.stored = tuple(index for index, source in enumerate(sources) if source.role not in self.made)
+        self.joined: dict[str, list[Join]] = {}  # of roles whose rows have other times than the grid's, for each video
+        for index in made[1:]:
+            if (joins := self._joins[index]) is not None and not self._on_grid(index):
+                self.joined[sources[index].role] = joins
+
+    def _on_grid(self, index: int) -> bool:
+        """Whether a set has the very rows of the grid, as scenes have in every set."""
+        source, grid = self.sources[index], self.sources[0]
+        return all(
+            video in source.ids and np.array_equal(source.times(video), grid.times(video)) for video in self.videos
+        )
 
     def batches(self, plan: Sequence[Crops], epoch: int | None = None) -> Iterator[Batch]:
         """The batches of a plan, in order, decoded ahead; `epoch` (from 0) of the training that they are for."""
@@ -86,17 +94,42 @@ class ClipWindows(Windows):
 
     def parts(self, crops: Crops) -> list[Part]:
         """What a batch has of each video."""
-        stops = np.minimum(crops.start_B + crops.length, self.rows_V[crops.video_B])
-        return [
-            (self.videos[video], start, stop)
-            for video, start, stop in zip(crops.video_B.tolist(), crops.start_B.tolist(), stops.tolist(), strict=True)
-        ]
+        found: list[Part] = []
+        stop_B = np.minimum(crops.start_B + crops.length, self.rows_V[crops.video_B])
+        for video, start, stop in zip(crops.video_B.tolist(), crops.start_B.tolist(), stop_B.tolist(), strict=True):
+            rows: dict[str, tuple[int, int]] = {}
+            for role, name in self.made.items():
+                joins = self.joined.get(role)
+                rows[name] = (start, stop) if joins is None else joins[video].window(start, stop).source_range
+            found.append((self.videos[video], rows))
+        return found
 
     def clip_batch(self, crops: Crops, given: Sequence[Mapping[str, Clips]]) -> ClipBatch:
-        """The batch of these clips; rows beyond a video's end, and stored ones that a role lacks, are masked."""
+        """The batch of these clips; rows beyond a video's end, and those that a role lacks, are masked."""
         batch = self.batch(crops)  # what is stored, and where rows are
         clips = {role: joined([of[name] for of in given]) for role, name in self.made.items()}
-        return ClipBatch(**vars(batch), clips=clips)
+        joins = {role: self.gathered(joins, crops) for role, joins in self.joined.items()}
+        present = {role: (weight_BNM > 0).any(2).to(self.device) for role, (_, weight_BNM) in joins.items()}
+        mask = {role: of_role & present[role] if role in present else of_role for role, of_role in batch.mask.items()}
+        return ClipBatch(**{**vars(batch), "mask": mask}, clips=clips, joins=joins)
+
+    def gathered(self, joins: Sequence[Join], crops: Crops) -> Gathered:
+        """Which of the rows of a role's clips make up each grid row of a batch."""
+        parts = [
+            joins[video].window(start, min(start + crops.length, int(self.rows_V[video])))
+            for video, start in zip(crops.video_B.tolist(), crops.start_B.tolist(), strict=True)
+        ]
+        counts = [np.bincount(join.grid_P, minlength=1) for join in parts]
+        shape = len(parts), crops.length, max(1, *(int(count.max()) for count in counts))
+        index_BNM, weight_BNM = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        offset = 0
+        for number, (join, count) in enumerate(zip(parts, counts, strict=True)):
+            first, stop = join.source_range
+            place_P = np.arange(len(join.grid_P)) - np.repeat(np.cumsum(count) - count, count)
+            index_BNM[number, join.grid_P, place_P] = join.source_P - first + offset
+            weight_BNM[number, join.grid_P, place_P] = join.weight_P
+            offset += stop - first
+        return torch.from_numpy(index_BNM), torch.from_numpy(weight_BNM)
 
 
 def joined(parts: Sequence[Clips]) -> Clips:

@@ -14,7 +14,7 @@ A network gives one row of a clip, or several: maps, and convolutions over all f
 time steps.
 
 Shape letters: B windows, N rows of a window, K clips of a batch, S rows that a clip gives, R real rows of a batch, T
-frames of a clip, H height, W width, F frames.
+frames of a clip, H height, W width, F frames, J spectrogram frames, M mel bands, or rows that make up a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -82,7 +82,8 @@ class ClipNetwork(NamedTuple):
     module: nn.Module
     name: str  # as weights are called by, "resnet18"
     level: Granularity  # of its rows
-    clip_shape: tuple[int, ...]  # (T, H, W, 3), of the longest clip
+    clip_shape: tuple[int, ...]  # (T, H, W, 3), of the longest clip; of sound (T, J, M), of float32
+    dtype: torch.dtype = torch.uint8
     convolutional: bool = False
     rows: int | None = None  # of the longest clip that are wanted; None: all that it gives
 
@@ -93,12 +94,16 @@ class ClipNetwork(NamedTuple):
 
     def empty_clip(self) -> Tensor:
         """(1, T, H, W, 3) of no memory, to count with."""
-        return torch.empty(1, *self.clip_shape, dtype=torch.uint8, device="meta")
+        return torch.empty(1, *self.clip_shape, dtype=self.dtype, device="meta")
 
 
 Clips = tuple[Tensor, tuple[Tensor, ...], Tensor]
-"""(F, H, W, 3) uint8 frames, K times (T,) which of them make up each clip, and (K, 2) which of the rows that a clip
-gives are wanted, from and up to; on the CPU. Clips may have other numbers of frames."""
+"""(F, H, W, 3) uint8 frames, or (F, J, M) float32 pieces of a spectrogram; K times (T,) which of them make up each
+clip, of whatever length; and (K, 2) which of the rows that a clip gives are wanted, from and up to. On the CPU."""
+
+
+Gathered = tuple[Tensor, Tensor]
+"""(B, N, M) rows that make up each row of a batch, and their weights, which sum to 1, or to 0 where there is none."""
 
 
 @dataclass
@@ -106,6 +111,7 @@ class ClipBatch(Batch):
     """A batch with rows that are still clips: their roles are not in `features` until networks have seen them."""
 
     clips: dict[str, Clips] = field(default_factory=dict)  # by role; the real rows of all windows, one after the other
+    joins: dict[str, Gathered] = field(default_factory=dict)  # of the roles whose rows have times of their own
 
 
 class Trunk(nn.Module):
@@ -126,6 +132,11 @@ class Trunk(nn.Module):
     def learns(self) -> bool:
         """Whether any of its weights does."""
         return any(weight.requires_grad for weight in self.backbone.parameters())
+
+    @cached_property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of a row that it makes."""
+        return clip_rows(self)[1:]
 
     def train(self, mode: bool = True) -> Trunk:
         """Training mode for what learns; batch norm keeps the statistics that it came with, unless it is tuned."""
@@ -195,6 +206,8 @@ class EndToEnd(Model):
         """(B, N, *row_shape) of one role, zeros where no row is."""
         mask_BN = batch.mask[role]
         rows = self.rows(role, batch.clips[role])
+        if role in batch.joins:
+            return gathered(rows, *batch.joins[role])
         wide = mask_BN.reshape(*mask_BN.shape, *(1,) * (rows.dim() - 1))
         empty = rows.new_zeros(*mask_BN.shape, *rows.shape[1:])
         return empty.masked_scatter(wide.expand_as(empty), rows)  # by a mask, which costs the host no wait
@@ -218,7 +231,7 @@ class EndToEnd(Model):
                     else trunk(frames, index_KT, place)
                 )
                 made.append(wanted(rows, wanted_of))
-        return torch.cat(made)
+        return torch.cat(made) if made else place.new_zeros(0, *trunk.row_shape)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weights that learn, those of the head first; `lr` stands where a group has a rate of its own."""
@@ -239,14 +252,37 @@ def of_one_length(index: Sequence[Tensor], wanted_K2: Tensor, most: int) -> list
     >>> [tuple(part.shape) for part, _ in of_one_length([long, long, long, short], torch.zeros(4, 2), 2)]
     [(2, 5), (1, 5), (1, 3)]
     """
-    starts = [0]
-    for at in range(1, len(index)):
-        if at - starts[-1] == most or len(index[at]) != len(index[at - 1]):
+    starts: list[int] = []
+    for at in range(len(index)):
+        if not starts or at - starts[-1] == most or len(index[at]) != len(index[at - 1]):
             starts.append(at)
-    stops = [*starts[1:], len(index)]
+    stops = [*starts[1:], len(index)][: len(starts)]
     return [
         (torch.stack(list(index[start:stop])), wanted_K2[start:stop]) for start, stop in zip(starts, stops, strict=True)
     ]
+
+
+def gathered(rows: Tensor, index_BNM: Tensor, weight_BNM: Tensor) -> Tensor:
+    """(R, *row_shape) rows to the (B, N, *row_shape) weighted means of some of them; zeros where there is none.
+
+    By an index with a place for each row that could be part of a mean: no sum depends on the order of additions.
+    """
+    if not len(rows):
+        return rows.new_zeros(*index_BNM.shape[:2], *rows.shape[1:])
+    if rows.device.type == "cuda":
+        index_BNM, weight_BNM = index_BNM.pin_memory(), weight_BNM.pin_memory()
+    index_BNM = index_BNM.to(rows.device, non_blocking=True)
+    weight_BNM = weight_BNM.to(rows.device, rows.dtype, non_blocking=True)
+    return (rows[index_BNM] * weight_BNM.reshape(*weight_BNM.shape, *(1,) * (rows.dim() - 1))).sum(2)
+
+
+def clip_rows(trunk: Trunk) -> tuple[int, ...]:
+    """(S, *row_shape) of what a network gives of one clip. Nothing is computed."""
+    module = trunk.backbone
+    on_meta = {name: tensor.detach().to("meta") for name, tensor in module.state_dict(keep_vars=True).items()}
+    with torch.no_grad():
+        rows = functional_call(module, on_meta, trunk.form.arguments(trunk.form.empty_clip()))[trunk.level]
+    return tuple(rows.shape[1:])
 
 
 def wanted(rows: Tensor, wanted_K2: Tensor) -> Tensor:

@@ -6,18 +6,18 @@ Shape letters: B windows, N rows.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from heads.clip_windows import ClipWindows, Videos
-from heads.end_to_end import EndToEnd, Trunk
+from heads.end_to_end import EndToEnd, Trunk, clip_rows
 from heads.head import Batch, HeadError
 from heads.options import TrainOptions
 from heads.plan import Crops
@@ -66,20 +66,26 @@ class MemoryPlan:
         )
 
 
-def memory_plan(model: EndToEnd, options: TrainOptions, *rows: int) -> MemoryPlan:
+def memory_plan(
+    model: EndToEnd, options: TrainOptions, *rows: int, others: Mapping[str, Sequence[int]] | None = None
+) -> MemoryPlan:
     """What a step takes; counted on shapes alone, so nothing is computed.
 
     Temporary memory of single layers and of libraries comes on top of it.
 
     Args:
         rows: real rows of each window of the batch.
+        others: the same of roles whose rows have times of their own.
     """
     weights = list(model.parameters())
     learning = sum(size_of(weight) for weight in weights if weight.requires_grad)
     states = {"sgd": 1 if options.momentum else 0}.get(options.optimizer, 2)
     trunks = {role: trunk_of(model, role) for role in model.trunks}
     shapes = {role: clip_rows(trunk) for role, trunk in trunks.items()}
-    clips = {role: sum(-(-length // (trunks[role].form.rows or shapes[role][0])) for length in rows) for role in trunks}
+    own = {**dict.fromkeys(trunks, rows), **(others or {})}
+    clips = {
+        role: sum(-(-length // (trunks[role].form.rows or shapes[role][0])) for length in own[role]) for role in trunks
+    }
     of_chunk, one_by_one, most = [0], False, 0
     for role, trunk in trunks.items():
         at_once = min(model.options.chunk or clips[role], clips[role])
@@ -94,19 +100,10 @@ def memory_plan(model: EndToEnd, options: TrainOptions, *rows: int) -> MemoryPla
         optimizer=states * learning,
         activations=(max if one_by_one else sum)(of_chunk),
         head=head_activations(model, {role: shape[1:] for role, shape in shapes.items()}, sum(rows)),
-        frames=sum(clips[role] * math.prod(trunk.form.clip_shape) for role, trunk in trunks.items()),
+        frames=sum(clips[role] * size_of(trunk.form.empty_clip()) for role, trunk in trunks.items()),
         rows=sum(rows),
         at_once=most,
     )
-
-
-def clip_rows(trunk: Trunk) -> tuple[int, ...]:
-    """(S, *row_shape) of what a network gives of one clip."""
-    module = trunk.backbone
-    on_meta = {name: tensor.detach().to("meta") for name, tensor in module.state_dict(keep_vars=True).items()}
-    with torch.no_grad():
-        rows = functional_call(module, on_meta, trunk.form.arguments(trunk.form.empty_clip()))[trunk.level]
-    return tuple(rows.shape[1:])
 
 
 def activations(trunk: Trunk) -> int:
@@ -170,8 +167,11 @@ def check_tuning(training: Training, clips: Videos, sources: Sequence[Source]) -
         count = sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad)
         training.observer.note(f"{trunk.name}: {f'{count:,} weights learn' if count else 'stays as it came'}")
     training.observer.note(f"weights to be trained: {learning:,} in all")
-    batches = (np.minimum(windows.rows_V[of.video_B] - of.start_B, of.length).tolist() for of in training.plan(0))
-    training.observer.note(memory_plan(model, options, *max(batches, key=sum)).words())
+    longest = max(training.plan(0), key=lambda of: int(rows_of(windows, of).sum()))
+    parts = windows.parts(longest)
+    others = {role: [int(np.ptp(rows[windows.made[role]])) for _, rows in parts] for role in windows.joined}
+    plan = memory_plan(model, options, *rows_of(windows, longest).tolist(), others=others)
+    training.observer.note(plan.words())
     if (training.folder / "last.safetensors").exists():
         return  # it has learned by now
     for role, name in windows.made.items():  # extraction shall run with the weights that this run begins with
@@ -186,6 +186,12 @@ def check_tuning(training: Training, clips: Videos, sources: Sequence[Source]) -
     training.observer.note(
         f"end to end, {len(names)} videos have the logits of stored features: largest difference {difference:.2g}"
     )
+
+
+def rows_of(windows: ClipWindows, crops: Crops) -> NDArray[np.int64]:
+    """(B,) real rows of each window of a batch."""
+    rows: NDArray[np.int64] = np.minimum(windows.rows_V[crops.video_B] - crops.start_B, crops.length)
+    return rows
 
 
 def trunk_of(model: EndToEnd, role: str) -> Trunk:

@@ -108,8 +108,8 @@ class MemoryReader:
         self, parts: Sequence[Part], draw: tuple[int, int] | None = None
     ) -> Generator[dict[str, Clips], None, None]:
         """The scenes of each part."""
-        for video, start, stop in parts:
-            yield {name: self._clips(of[int(video[1:6])][start:stop]) for name, of in self.frames.items()}
+        for video, rows in parts:
+            yield {name: self._clips(of[int(video[1:6])][slice(*rows[name])]) for name, of in self.frames.items()}
 
     def _clips(self, scenes_STHWC: NDArray[np.uint8]) -> Clips:
         index = np.arange(scenes_STHWC.shape[0] * scenes_STHWC.shape[1]).reshape(scenes_STHWC.shape[:2])

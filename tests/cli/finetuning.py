@@ -30,8 +30,8 @@ def changed(run: Path, name: str, other: dict[str, Tensor]) -> set[str]:
     }
 
 
-def assert_cut_off_ends_alike(said: Said, whole: Path, cut: Path) -> None:
-    """A run begun as `whole`, cut off after the second batch was saved, and resumed has its weights to the bit."""
+def assert_cut_off_ends_alike(said: Said, whole: Path, cut: Path, batches: int = 2) -> None:
+    """A run begun as `whole`, cut off after so many batches were saved, and resumed has its weights to the bit."""
     cut.mkdir()
     for name in ("config.json", "labels.json", "init.safetensors"):  # as a run that has not begun
         if (whole / name).exists():
@@ -40,10 +40,10 @@ def assert_cut_off_ends_alike(said: Said, whole: Path, cut: Path) -> None:
     assert finetune is not None
     videos, _, _ = open_videos(Asked.from_dict(finetune["clips"]), "cpu", 2, cut.parent)
     with pytest.raises(Killed):
-        carry_out(cut, device=torch.device("cpu"), observer=Killer(at=3), clips=videos)
+        carry_out(cut, device=torch.device("cpu"), observer=Killer(at=batches + 1), clips=videos)
     code, _, err = said("finetune", "--resume", cut, "--workers", "3")
     assert code == 0, err
-    assert "going on after 0 epochs and 2 batches" in err
+    assert f"going on after 0 epochs and {batches} batches" in err
     for name in ("best", "last"):
         one, other = weights(whole, name), weights(cut, name)
         assert one.keys() == other.keys()

@@ -27,7 +27,7 @@ PICTURES = ("--backbone", "resnet18", "--fps", "4")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos, a store of sound for all but the first of them, and a store without any."""
     made = tmp_path_factory.mktemp("roles")
-    labelled_videos(made / "videos", [14, 23, 32, 41, 50])
+    labelled_videos(made / "videos", [14, 23, 32, 41, 50], sound=True)
     random = np.random.default_rng(3)
     mel = {f"v{number}.mp4": random.normal(size=(40, 8)).astype(np.float32) for number in range(1, 5)}
     spec = FeatureSpec(Granularity.FRAME, (8,), dtype="float32", backbone="mel", stream="audio")
@@ -138,6 +138,75 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
     assert_cut_off_ends_alike(said, tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_network_on_sound_learns_with_a_head_of_its_stored_rows(said: Said, tmp_path: Path) -> None:
+    """v0.mp4 has no sound; two rows a second."""
+    extract = ("extract", "--backbone", "vggish", "--fps", "2", "--missing-audio", "skip", "videos")
+    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
+    assert code == 0, err
+    code, _, err = said(
+        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
+        tmp_path / "head", "--epochs", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    run = tmp_path / "tuned"
+    code, _, err = said(
+        "finetune", "meanpool", "videos", "--backbone", "vggish", "--init", tmp_path / "head", "--out", run, "--epochs",
+        "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1", "--backbone-lr", "0.01",
+        "--chunk-scenes", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    for line in (
+        "5 of 5 videos are looked through for their sound",
+        "cannot be read: v0.mp4 [no_audio] has no sound track (vggish.audio.frame)",
+        "vggish: 8,208 weights learn",
+        "end to end, 3 videos have the logits of stored features: largest difference ",
+    ):
+        assert line in err
+    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "vggish.safetensors")
+    assert code == 0, err
+    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+    assert np.abs(scores(run / "test.zarr") - scores(tmp_path / "head" / "test.zarr")).max() > 1e-4
+    assert_cut_off_ends_alike(said, run, tmp_path / "cut", batches=1)
+
+
+def test_networks_on_pictures_and_sound_learn_together_each_at_its_own_times(said: Said, tmp_path: Path) -> None:
+    both = ("--backbone", "resnet18,vggish", "--fps", "resnet18=4", "--fps", "vggish=3")
+    code, _, err = said("extract", *both, "--missing-audio", "skip", "videos", "--out", tmp_path / "rows.zarr")
+    assert code == 0, err
+    code, _, err = said(
+        "train-head", "gated", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
+        tmp_path / "head", "--epochs", "1", *GATED,
+    )  # fmt: skip
+    assert code == 0, err
+    run = tmp_path / "tuned"
+    always = ("--epochs", "1", "--batch-size", "2", "--set", "checkpoint_seconds=0", "--workers", "1")
+    code, _, err = said(
+        "finetune", "gated", "videos", *both[:2], "--init", tmp_path / "head", "--out", run, *always, "--backbone-lr",
+        "0.001", "--chunk-scenes", "2",
+    )  # fmt: skip
+    assert code == 0, err
+    for line in (
+        "features: resnet18.rgb.frame + vggish.audio.frame; rows and times of the first",
+        "vggish.audio.frame: 1 videos lack it; nothing is seen in its place",
+        "resnet18: 702,096 weights learn",
+        "vggish: 8,208 weights learn",
+    ):
+        assert line in err
+    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
+    assert float(line.split()[-1]) < 1e-2
+    files = [word for name in ("resnet18", "vggish") for word in ("--weights", f"{name}={run}/{name}.safetensors")]
+    code, _, err = said(
+        "extract", *both, "--missing-audio", "skip", "videos", "--out", tmp_path / "again.zarr", *files
+    )  # fmt: skip
+    assert code == 0, err
+    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+    assert_cut_off_ends_alike(said, run, tmp_path / "cut", batches=1)
+
+
 def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_path: Path) -> None:
     run = tmp_path / "r"
     code, _, err = said(
@@ -186,7 +255,8 @@ def write_only_sound(store: Path, out: Path) -> Path:
         (("gated", *PICTURES, "--features", "sound.zarr", "--set", "modalities=visual"), "networks make all that gat"),
         (("gated", *PICTURES, "--features", "sound.zarr", "--set", "modalities=audio"), "gated reads no visual rows"),
         (("meanpool", *CLIPS, "--features", "sound.zarr"), "networks make all that meanpool reads, its x rows"),
-        (("gated", "--backbone", "logmel", "--features", "pictures.zarr"), "networks on sound are not trained"),
+        (("gated", "--backbone", "logmel", "--features", "pictures.zarr"), "logmel has nothing to learn: extract it"),
+        (("meanpool", "--backbone", "resnet18,r2plus1d_18"), "nothing stands beside it, not r2plus1d_18.rgb.clip and"),
         (("--resume", "r", "--features", "sound.zarr"), "--resume RUN takes everything"),
     ],
 )

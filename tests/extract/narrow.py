@@ -1,4 +1,4 @@
-"""Networks for small pictures: the same code, STAN's two with a sixteenth of their weights."""
+"""Networks for small pictures: the same code, some with a fraction of their weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from extract import backbone
 from extract.i3d import InceptionI3d
 from extract.r2plus1d import R2Plus1d18
 from extract.resnet import ResNet18
+from extract.vggish import Vggish
 from stores.spec import Granularity
 
 BACKBONES = {
     "resnet18": "tests.extract.narrow:NarrowResNet18",
     "r2plus1d_18": "tests.extract.narrow:NarrowR2Plus1d18",
     "i3d": "tests.extract.narrow:SmallI3d",
+    "vggish": "tests.extract.narrow:NarrowVggish",
 }
 
 
@@ -46,4 +48,12 @@ class SmallI3d(InceptionI3d):
 
     clip = replace(InceptionI3d.clip, fps=12, resize=36, crop=32, window=16)
     row_shapes = {Granularity.CLIP: (1024,), Granularity.MAP: (1, 1, 1024)}  # noqa: RUF012
+    default_weights = "random"
+
+
+class NarrowVggish(Vggish):
+    """Sound to 128 features for each 0.96 s."""
+
+    widths = ((4,), (8,), (8, 8), (8, 8))
+    hidden = 16
     default_weights = "random"

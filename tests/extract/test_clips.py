@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from extract.accounts import Observer
 from extract.augment import generator
-from extract.backbone import BACKBONES, BackboneError
-from extract.clip_reader import ClipReader, Clips, Part, _Reading, passes
-from extract.clips import ClipStore, clip_store
+from extract.backbone import BACKBONES, Backbone, BackboneError
+from extract.clip_fillings import Clips
+from extract.clip_reader import ClipReader, Part, _Reading, passes
+from extract.clips import ClipStore, PictureSet, SoundSet, clip_store
 from extract.extract_options import ExtractOptions
 from extract.i3d import InceptionI3d
 from extract.inputs import VideoInput, enumerate_videos
+from extract.messages import Wanted
 from extract.pipeline import extract_videos
 from extract.plan import Plan, make_plan
 from extract.plan_networks import clip_settings
@@ -33,7 +35,7 @@ from stores import open_store
 from stores.errors import DamageError, StoreError
 from stores.spec import Granularity
 from tests.extract import narrow
-from tests.extract.video_files import write_video
+from tests.extract.video_files import wave, write_video
 
 LENGTHS = {"a.mp4": 31, "b.mp4": 20, "c.mp4": 45}
 PAIR = ("resnet18", "r2plus1d_18")
@@ -113,7 +115,18 @@ def test_rows_times_and_specs_are_those_of_extraction(
 
 def whole(clips: ClipStore, names: Sequence[str]) -> list[Part]:
     first = next(iter(clips.sets.values()))
-    return [(name, 0, first.entry(name).num_rows) for name in names]
+    return [part(clips, name, 0, first.entry(name).num_rows) for name in names]
+
+
+def part(clips: ClipStore, video: str, start: int, stop: int) -> Part:
+    """The same rows of every set."""
+    return video, dict.fromkeys(clips, (start, stop))
+
+
+def backbone_of(clips: ClipStore, name: str) -> Backbone:
+    of = clips[name]
+    assert isinstance(of, PictureSet)
+    return of.network.backbone
 
 
 def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipStore) -> None:
@@ -124,9 +137,9 @@ def test_frames_are_those_that_the_definition_names(videos: Path, scenes: ClipSt
     for first, count in ((0, 12), (12, 12), (24, 7)):
         expected["resnet18.rgb.scene"].append([first + count // 2])
         expected["r2plus1d_18.rgb.scene"].append([first + (2 * k + 1) * count // 24 for k in range(12)])
-    (given,) = ClipReader(scenes).read([("a.mp4", 0, 3)])
+    (given,) = ClipReader(scenes).read([part(scenes, "a.mp4", 0, 3)])
     for name, rows in expected.items():
-        clip = scenes[name].network.backbone.clip
+        clip = backbone_of(scenes, name).clip
         frames, index, _ = given[name]
         wanted = torch.from_numpy(decoded[np.array(rows)])
         for row, of_row in zip(frames[torch.stack(index)], wanted, strict=True):
@@ -139,7 +152,9 @@ def test_of_maps_a_part_names_the_rows_of_its_clips(videos: Path, tmp_path: Path
     clips = opened(videos, plan, tmp_path / "clips.json")
     name = "r2plus1d_18.rgb.map"
     assert clips[name].entry("c.mp4").num_rows == 5
-    every, middle, end = ClipReader(clips).read([("c.mp4", 0, 5), ("c.mp4", 1, 4), ("c.mp4", 3, 5)])
+    every, middle, end = ClipReader(clips).read(
+        [part(clips, "c.mp4", 0, 5), part(clips, "c.mp4", 1, 4), part(clips, "c.mp4", 3, 5)]
+    )
     frames, index, wanted = every[name]
     assert wanted.tolist() == [[0, 2], [0, 2], [0, 1]]
     assert [of.tolist() for of in index] == [[*range(16)], [*range(16, 32)], [*range(32, 38), *[37] * 10]]
@@ -161,10 +176,10 @@ def test_tiles_give_the_rows_of_one_convolution_over_the_whole_video(tmp_path: P
     plan = plan_for(("i3d",), level, dense="convolutional")
     store = clip_store(tmp_path / "clips.json", enumerate_videos([tmp_path]).videos, plan, tile_rows=2)
     (name,) = store
-    network, stored = store[name].network.backbone, store[name].read("long.mp4").features
+    network, stored = backbone_of(store, name), store[name].read("long.mp4").features
     assert len(stored) == 17
-    parts = [("long.mp4", 0, 17), ("long.mp4", 7, 10)]
-    for (_, start, stop), given in zip(parts, ClipReader(store).read(parts), strict=True):
+    parts = [part(store, "long.mp4", 0, 17), part(store, "long.mp4", 7, 10)]
+    for (start, stop), given in zip([(0, 17), (7, 10)], ClipReader(store).read(parts), strict=True):
         frames, index, wanted = given[name]
         made = []
         for of, (first, last) in zip(index, wanted.tolist(), strict=True):
@@ -191,12 +206,18 @@ def test_maps_alone_lie_side_by_side() -> None:
 def test_neighbouring_parts_of_a_video_share_a_pass_and_are_what_each_is_alone(
     scenes: ClipStore, monkeypatch: pytest.MonkeyPatch, augment: str
 ) -> None:
-    parts = [("c.mp4", 0, 2), ("c.mp4", 1, 4), ("c.mp4", 1, 2), ("a.mp4", 0, 3), ("c.mp4", 3, 4)]
+    parts = [
+        part(scenes, "c.mp4", 0, 2),
+        part(scenes, "c.mp4", 1, 4),
+        part(scenes, "c.mp4", 1, 2),
+        part(scenes, "a.mp4", 0, 3),
+        part(scenes, "c.mp4", 3, 4),
+    ]
     reader = ClipReader(scenes, augment=augment, workers=2)  # type: ignore[arg-type]
     begun: list[str] = []
     real = _Worker.assign
 
-    def assign(worker: _Worker, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+    def assign(worker: _Worker, video: VideoInput, wanted: Wanted | None) -> None:
         begun.append(video.path.name)
         real(worker, video, wanted)
 
@@ -229,8 +250,8 @@ def test_decoding_ends_with_the_last_wanted_frame(scenes: ClipStore, monkeypatch
             real(reading)
 
     monkeypatch.setattr(_Reading, "_run", run)
-    list(ClipReader(scenes).read([("c.mp4", 0, 1)]))
-    list(ClipReader(scenes).read([("c.mp4", 0, 4)]))
+    list(ClipReader(scenes).read([part(scenes, "c.mp4", 0, 1)]))
+    list(ClipReader(scenes).read([part(scenes, "c.mp4", 0, 4)]))
     assert 12 <= counted[0] <= 13
     assert counted[1] == 45
 
@@ -247,7 +268,12 @@ def flat(given: Iterator[dict[str, Clips]]) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("augment", ["stan", "jitter"])
 def test_any_number_of_workers_gives_the_same_frames_in_the_same_order(scenes: ClipStore, augment: str) -> None:
-    parts = [*whole(scenes, ["c.mp4", "a.mp4", "b.mp4"]), ("a.mp4", 1, 2), ("c.mp4", 0, 2), ("a.mp4", 1, 2)]
+    parts = [
+        *whole(scenes, ["c.mp4", "a.mp4", "b.mp4"]),
+        part(scenes, "a.mp4", 1, 2),
+        part(scenes, "c.mp4", 0, 2),
+        part(scenes, "a.mp4", 1, 2),
+    ]
     one, three = (
         flat(ClipReader(scenes, augment=augment, workers=workers).read(parts, draw=(5, 2)))  # type: ignore[arg-type]
         for workers in (1, 3)
@@ -258,15 +284,85 @@ def test_any_number_of_workers_gives_the_same_frames_in_the_same_order(scenes: C
 
 def test_draws_differ_between_epochs_and_seeds_and_not_between_batches(scenes: ClipStore) -> None:
     reader = ClipReader(scenes, augment="jitter")
-    part = whole(scenes, ["c.mp4"])
-    first, again, epoch, seed = (flat(reader.read(part, draw=draw)) for draw in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    every = whole(scenes, ["c.mp4"])
+    first, again, epoch, seed = (flat(reader.read(every, draw=draw)) for draw in ((0, 0), (0, 0), (0, 1), (1, 0)))
     assert all(torch.equal(left, right) for left, right in zip(first, again, strict=True))
     assert not torch.equal(first[0], epoch[0])
     assert not torch.equal(first[0], seed[0])
-    (second,) = reader.read([("c.mp4", 1, 2)], draw=(0, 0))
+    (second,) = reader.read([part(scenes, "c.mp4", 1, 2)], draw=(0, 0))
     frames, index, _ = second["r2plus1d_18.rgb.scene"]
     of_all, of_rows = first[0], first[1]  # sorted by name, r2plus1d_18 comes first
     assert torch.equal(frames[index[0]], of_all[of_rows][1])  # a scene is changed alike whatever is read beside it
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos with 4 seconds of sound, with half a second, which is less than an example has, and without sound."""
+    folder = tmp_path_factory.mktemp("heard")
+    for name, frames, seconds in (("a.mp4", 48, 4.0), ("b.mp4", 24, 0.5), ("c.mp4", 24, 0.0)):
+        samples = np.random.default_rng(frames).uniform(-0.5, 0.5, int(16_000 * seconds))
+        write_video(folder / name, fps=12, frames=frames, draw=picture, sound=wave(samples), sound_codec="aac")
+    return folder
+
+
+@pytest.mark.parametrize("rate", [None, 2.0])
+@pytest.mark.parametrize("backbones", [("vggish",), ("resnet18", "vggish")])
+def test_sound_has_the_rows_and_times_of_extraction_too(
+    heard: Path, tmp_path: Path, backbones: tuple[str, ...], rate: float | None
+) -> None:
+    plan = plan_for(
+        backbones, "frame", fps={**({"vggish": rate} if rate else {}), **dict.fromkeys(backbones[:-1], 4.0)}
+    )
+    extract_videos(enumerate_videos([heard]).videos, [], plan, tmp_path / "f.zarr", observer=Observer())
+    stored, clips = open_store(tmp_path / "f.zarr"), opened(heard, plan, tmp_path / "clips.json")
+    assert list(clips) == list(stored)
+    for name in stored:
+        assert clips[name].spec == stored[name].spec
+        assert list(clips[name]) == list(stored[name])
+        assert len(clips[name]) == len(list(stored[name]))
+        for video in stored[name]:
+            features, times = stored[name].read(video)
+            assert clips[name].entry(video).num_rows == len(features) > 0
+            np.testing.assert_array_equal(clips[name].times(video), times)
+            np.testing.assert_array_equal(clips[name].read(video).features, features)
+    assert list(clips["vggish.audio.frame"]) == ["a.mp4", "b.mp4"]
+    assert [failure for failure in clips.failures() if failure.video == "c.mp4"] == stored.failures()
+    assert clips.failures() == opened(heard, plan, tmp_path / "clips.json").failures()
+    clips.close()
+
+
+def test_examples_of_sound_give_its_rows_whatever_they_are_read_beside(heard: Path, tmp_path: Path) -> None:
+    """At 2 rows a second 4 seconds of sound have rows at 0, 0.5, .. 3: seven whole examples of 15,600
+    samples; the first two end at sample 8,000 + 15,600."""
+    plan = plan_for(("resnet18", "vggish"), "frame", fps={"resnet18": 4.0, "vggish": 2.0})
+    clips = opened(heard, plan, tmp_path / "clips.json")
+    sound, pictures = "vggish.audio.frame", "resnet18.rgb.frame"
+    of = clips[sound]
+    assert isinstance(of, SoundSet)
+    expected = of.read("a.mp4").features
+    assert len(expected) == 7
+    asked = [(0, 7), (2, 4), (6, 7), (0, 0)]
+    reader = ClipReader(clips, augment="jitter")
+    together = list(reader.read([("a.mp4", {sound: rows, pictures: (1, 3)}) for rows in asked], draw=(1, 1)))
+    for rows, given in zip(asked, together, strict=True):
+        examples, index, wanted = given[sound]
+        assert examples.shape == (rows[1] - rows[0], 96, 64)
+        assert wanted.tolist() == [[0, 1]] * len(examples)
+        assert len(given[pictures][1]) == 2
+        (alone,) = reader.read([("a.mp4", {sound: rows, pictures: (1, 3)})], draw=(1, 1))
+        assert torch.equal(alone[sound][0], examples)
+        if index:
+            with torch.inference_mode():
+                made = of.backbone(examples[torch.stack(index)], frozenset({Granularity.FRAME}))[Granularity.FRAME]
+            np.testing.assert_allclose(made[:, 0].numpy(), expected[slice(*rows)], rtol=1e-4, atol=1e-6)
+    (silent,) = reader.read([("c.mp4", {sound: (0, 0), pictures: (0, 2)})])
+    assert silent[sound][0].shape == (0, 96, 64)
+    assert len(silent[pictures][1]) == 2
+    other = ClipStore(clips.path, [VideoInput("a.mp4", heard / "b.mp4")], plan, clips.plans)
+    with pytest.raises(BackboneError, match=r"'a\.mp4' gave \d+ of 23600 samples of sound: it is not the file"):
+        list(ClipReader(other).read([("a.mp4", {sound: (0, 2), pictures: (0, 0)})]))
+    other.close()
+    clips.close()
 
 
 def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_path: Path) -> None:
@@ -289,7 +385,7 @@ def test_plans_are_kept_and_made_anew_where_the_file_changed(videos: Path, tmp_p
     assert third["resnet18.rgb.scene"].entry("b.mp4") == first["resnet18.rgb.scene"].entry("b.mp4")
     other = replaced(third, videos / "b.mp4")
     with pytest.raises(BackboneError, match=r"'a\.mp4' gave 2 of 4 frames: it is not the file"):
-        list(ClipReader(other).read([("a.mp4", 0, 4)]))
+        list(ClipReader(other).read([part(other, "a.mp4", 0, 4)]))
     other.close()
     (tmp_path / "clips.json").write_text(json.dumps({"videos": 3}))
     with pytest.raises(DamageError, match="holds no plans of clips"):
@@ -365,7 +461,7 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
     begun: list[str] = []
     real = _Worker.assign
 
-    def assign(worker: _Worker, video: VideoInput, wanted: tuple[NDArray[np.int64], ...] | None) -> None:
+    def assign(worker: _Worker, video: VideoInput, wanted: Wanted | None) -> None:
         begun.append(video.id)
         real(worker, video, wanted)
 
@@ -385,7 +481,7 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
 @pytest.mark.parametrize(
     ("backbones", "level", "options", "message"),
     [
-        (("logmel",), "frame", {}, "networks on sound are not trained"),
+        (("logmel",), "frame", {}, "logmel has nothing to learn: extract it, and give --features STORE"),
         (("i3d",), "clip", {"streams": ("flow",)}, "is not trained on flow, views or whitened rows"),
     ],
 )

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from extract.backbone import Backbone, backbone_class
-from heads.end_to_end import ClipNetwork, Trunk, TuneOptions
-from heads.tuning_checks import clip_rows
+from extract.vggish import Vggish
+from heads.end_to_end import ClipNetwork, Trunk, TuneOptions, clip_rows
 from stores.spec import Granularity
 
 AUXILIARY = 3_326_696  # of Inception-v3's second classifier, by torchvision's count: 27,161,264 - 23,834,568
@@ -42,3 +42,13 @@ def test_all_weights_but_the_classifiers_learn(name: str, classifier: int) -> No
     steps, *map_shape = clip_rows(Trunk(ClipNetwork(network, name, Granularity.MAP, shape), TuneOptions(), False))
     assert tuple(map_shape) == network.row_shapes[Granularity.MAP]
     assert steps == -(-network.clip.window // network.clip.output_stride)
+
+
+def test_all_weights_of_vggish_learn() -> None:
+    """It has no classifier; torchvggish's file holds 72,141,184 numbers."""
+    with torch.device("meta"):
+        network = Vggish()
+    form = ClipNetwork(network, "vggish", Granularity.FRAME, (1, 96, 64), torch.float32)
+    trunk = Trunk(form, TuneOptions(("vggish",)), learns=True)
+    assert sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad) == 72_141_184
+    assert clip_rows(trunk) == (1, 128)

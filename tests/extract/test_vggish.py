@@ -41,8 +41,8 @@ class MeanOfExample(Vggish):
         AudioBackbone.__init__(self)
         self.front = LogMel()
 
-    def embed(self, examples: Tensor) -> Tensor:
-        return examples.mean(1).repeat(1, 2)
+    def forward(self, examples: Tensor, levels: frozenset[Granularity]) -> dict[Granularity, Tensor]:
+        return {level: examples.mean(2).repeat(1, 1, 2) for level in levels}
 
 
 def noise(samples: int) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def test_numbers_are_those_of_the_reference() -> None:
     expected = x @ state["embeddings.4.weight"].T + state["embeddings.4.bias"]
     assert bool((expected < 0).any())  # no ReLU at the end
     assert bool((expected > 0).any())
-    rows = network(wave[: network.span(0, 2, RATE)[1]], 0, 2, RATE)
+    rows = network.rows(wave[: network.span(0, 2, RATE)[1]], 0, 2, RATE)
     torch.testing.assert_close(rows, expected, rtol=2e-3, atol=2e-3 * float(expected.std()))
 
 

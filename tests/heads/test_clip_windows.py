@@ -15,7 +15,7 @@ import torch
 from heads.baselines import Linear, LinearConfig, MeanPool
 from heads.checkpoint import INITIAL, file_sha256
 from heads.clip_windows import ClipWindows, Part, Videos, joined
-from heads.end_to_end import ClipBatch, ClipNetwork, Clips, EndToEnd, TuneOptions
+from heads.end_to_end import ClipBatch, ClipNetwork, Clips, EndToEnd, TuneOptions, gathered
 from heads.gated import Gated, GatedConfig
 from heads.head import Head, HeadError
 from heads.initial import load_initial
@@ -23,12 +23,13 @@ from heads.plan import Crops
 from heads.sources import Source
 from heads.tuning_checks import require_stored_logits
 from heads.windows import Windows
-from stores.spec import Granularity
+from stores.spec import FeatureSpec, Granularity
 from stores.zarr_store import ZarrStore
 from tests.heads.feature_stores import write_store
 from tests.heads.test_end_to_end import Dropping
 
 CPU = torch.device("cpu")
+NOTHING: Clips = (torch.zeros(0, 2, 2, 3, dtype=torch.uint8), (), torch.zeros(0, 2, dtype=torch.int64))
 ROWS = {"a": 5, "b": 3}
 FRAMES = {
     name: np.random.default_rng(rows).integers(0, 256, (rows, 2, 2, 3)).astype(np.uint8) for name, rows in ROWS.items()
@@ -51,8 +52,8 @@ class Reader:
 
     def _clips(self, parts: Sequence[Part]) -> Generator[dict[str, Clips], None, None]:
         try:
-            for video, start, stop in parts:
-                frames = torch.from_numpy(FRAMES[video][start:stop])
+            for video, of_sets in parts:
+                frames = torch.from_numpy(FRAMES[video][slice(*of_sets["one"])])
                 rows = torch.tensor([[0, 1]]).expand(len(frames), 2)
                 yield {"one": (frames, torch.arange(len(frames))[:, None].unbind(), rows)}
         finally:
@@ -97,7 +98,7 @@ def test_a_batch_has_the_real_rows_of_its_windows_one_after_the_other(store: Zar
     reader = Reader()
     windows = clips_of(store, reader)
     (batch,) = windows.batches([crops([1, 0], [1, 3], 3)], epoch=4)
-    assert reader.asked == [([("b", 1, 3), ("a", 3, 5)], (11, 4))]
+    assert reader.asked == [([("b", {"one": (1, 3)}), ("a", {"one": (3, 5)})], (11, 4))]
     assert isinstance(batch, ClipBatch)
     assert batch.mask["x"].tolist() == [[True, True, False], [True, True, False]]
     frames, index, _ = batch.clips["x"]
@@ -137,11 +138,6 @@ def test_joined_clips_keep_their_frames() -> None:
     frames, index, wanted = joined([first, second])
     assert [frames[of][:, 0, 0, 0].tolist() for of in index] == [[0, 0], [5, 6], [6, 7]]
     assert wanted.tolist() == [[1, 4], [0, 4], [0, 2]]
-
-
-def test_two_networks_in_one_role_are_refused(store: ZarrStore) -> None:
-    with pytest.raises(HeadError, match=r"one network for each role is trained .* beside it, not one and one"):
-        ClipWindows([source(store)] * 2, ["a"], device=CPU, clips=Videos(store, Reader(), {"one": network()}))
 
 
 def test_other_roles_come_stored_at_the_times_of_the_clips(store: ZarrStore, tmp_path: Path) -> None:
@@ -211,3 +207,41 @@ def test_a_run_begins_with_a_head_alone_or_with_its_networks_too(tmp_path: Path,
     assert torch.equal(model.get_parameter("head.last.weight"), trained.get_parameter("head.last.weight"))
     expected = trained.get_parameter("trunks.x.backbone.first.weight") if tuned else before
     assert torch.equal(model.get_parameter("trunks.x.backbone.first.weight"), expected)
+
+
+def test_rows_at_times_of_their_own_are_those_that_stored_ones_would_be(tmp_path: Path) -> None:
+    """Seven pictures a video at 1 a second, and sound at 0.4 and 2 a second; of one the end is silent."""
+    random = np.random.default_rng(2)
+    for rate, lengths in ((0.4, (3, 2)), (2.0, (14, 5))):
+        rows = {
+            "one": {name: random.normal(size=(7, 2)).astype(np.float32) for name in "ab"},
+            "two": {
+                name: random.normal(size=(length, 2)).astype(np.float32)
+                for name, length in zip("ab", lengths, strict=True)
+            },
+        }
+        specs = {
+            "one": FeatureSpec(Granularity.FRAME, (2,), dtype="float32", stream="rgb"),
+            "two": FeatureSpec(Granularity.FRAME, (2,), dtype="float32", stream="audio"),
+        }
+        store = write_store(tmp_path / f"{rate}.zarr", rows, specs=specs, rates={"one": 1.0, "two": rate})
+        sources = [
+            Source(role, store, store[name], {"a": "a", "b": "b"})
+            for role, name in (("visual", "one"), ("audio", "two"))
+        ]
+        learning = {name: network() for name in rows}
+        windows = ClipWindows(sources, ["a", "b"], device=CPU, clips=Videos(store, Reader(), learning))
+        assert list(windows.joined) == ["audio"]
+        of = crops([1, 0], [2, 1], 5)
+        stored = Windows(sources, ["a", "b"], device=CPU).batch(of)
+        parts = windows.parts(of)
+        assert [part["one"] for _, part in parts] == [(2, 7), (1, 6)]
+        made = np.concatenate([rows["two"][name][slice(*part["two"])] for name, part in parts])
+        used = {name: of_name["two"] for name, of_name in parts}
+        assert used == ({"b": (0, 2), "a": (0, 3)} if rate == 0.4 else {"b": (4, 5), "a": (2, 12)})
+        found = gathered(torch.from_numpy(made), *windows.gathered(windows.joined["audio"], of))
+        torch.testing.assert_close(found, stored.features["audio"])
+        batch = windows.clip_batch(of, [dict.fromkeys(rows, NOTHING)] * 2)
+        assert torch.equal(batch.mask["audio"], stored.mask["audio"])
+        assert torch.equal(batch.mask["visual"], stored.mask["visual"])
+        assert not stored.mask["audio"].all()

@@ -13,7 +13,7 @@ from extract.r2plus1d import R2Plus1d18
 from extract.resnet import ResNet18
 from heads.asf import Asf, AsfConfig
 from heads.baselines import LinearConfig, MeanPool
-from heads.end_to_end import ClipBatch, ClipNetwork, EndToEnd, Trunk, TuneOptions
+from heads.end_to_end import ClipBatch, ClipNetwork, EndToEnd, Trunk, TuneOptions, gathered
 from heads.head import Batch, Head, HeadError
 from heads.optimise import make_optimizer
 from heads.options import TrainOptions
@@ -379,3 +379,16 @@ def test_networks_are_copied_so_that_models_never_share_weights() -> None:
         next(trunk.parameters()).add_(1)
     assert not torch.equal(next(trunk.parameters()), next(handed["spatial"].module.parameters()))
     assert not any(weight.requires_grad for weight in handed["spatial"].module.parameters())
+
+
+def test_gathered_rows_are_weighted_means() -> None:
+    """Of rows 1, 2 and 4: the second alone, 1/4 of the first and 3/4 of the third, and none."""
+    rows = torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([[[1, 0], [0, 2], [0, 0]]])
+    weight = torch.tensor([[[1.0, 0.0], [0.25, 0.75], [0.0, 0.0]]])
+    found = gathered(rows, index, weight)
+    assert found.tolist() == [[[2.0], [3.25], [0.0]]]
+    torch.autograd.backward(found.sum())
+    assert rows.grad is not None
+    assert rows.grad.flatten().tolist() == [0.25, 1.0, 0.75]
+    assert gathered(torch.zeros(0, 2, 3), index, weight).shape == (1, 3, 2, 3)
