@@ -52,6 +52,10 @@ def finetune(
         list[Path] | None,
         typer.Option(help="Feature store of rows that no network of the run makes, as gated's sound."),
     ] = None,
+    stream: Annotated[
+        str | None, typer.Option(help="rgb, or flow where the network has it.", show_default="that of --init, or rgb")
+    ] = None,
+    flow: Annotated[str | None, typer.Option(help="How flow is computed, as for vl extract.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME, PATH or random, as for vl extract.")] = None,
     fps: Annotated[list[str] | None, typer.Option(help="Frames a second, as for vl extract.")] = None,
     stride: Annotated[list[str] | None, typer.Option(help="Frames from one row to the next.")] = None,
@@ -109,8 +113,8 @@ def finetune(
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
     if dense not in {None, "convolutional", "windowed"}:
         raise OptionError(f"--dense is convolutional or windowed, not '{printable(dense)}'.")
-    if dense is not None and head in SIZES:
-        raise OptionError(f"{head} sees scenes: leave --dense out.")
+    if head in SIZES and not {dense, stream, flow} <= {None, "rgb"}:
+        raise OptionError(f"{head} sees the pictures of scenes: leave --dense, --stream and --flow out.")
     names = backbones_of(head, backbone)
     asked = Asked(
         videos=tuple(os.path.abspath(path) for path in videos),  # noqa: PTH100  # resolve() would follow links
@@ -128,6 +132,8 @@ def finetune(
         augment=augment or ("stan" if head in SIZES else "jitter"),
         levels=levels_of(head),
         dense=dense,
+        stream=stream,
+        flow=absolute(flow) if flow is not None else None,
     )
     tuning = {
         "backbone_lr": backbone_lr,

@@ -44,6 +44,8 @@ class Asked:
     levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
     dense: str | None = None  # convolutional or windowed, where rows are no scenes; None: windowed
     tile_rows: int = 8  # of the convolutional mode: how many are made at once
+    stream: str | None = None  # rgb or flow; None: rgb
+    flow: str | None = None  # how it is computed, as for vl extract
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
@@ -62,9 +64,10 @@ class Asked:
             name = spec.backbone
             if name not in self.backbones:
                 continue
+            given = name in chosen or f"{name}.{spec.stream}" in chosen
             fields: dict[str, Any] = {
                 "dtype": spec.dtype,
-                "weights": asked.weights if name in chosen else (*asked.weights, f"{name}={spec.weights}"),
+                "weights": asked.weights if given else (*asked.weights, f"{name}={spec.weights}"),
                 "frames": or_else(asked.frames, name, spec.window),
             }
             if self.scenes:
@@ -76,6 +79,8 @@ class Asked:
                     "stride": or_else(asked.stride, name, spec.stride),
                     "levels": (str(spec.granularity),),
                     "dense": self.dense or spec.dense,
+                    "stream": self.stream or (spec.stream if spec.stream == "flow" else asked.stream),
+                    "flow": self.flow or (spec.settings.get("flow") if spec.settings.get("flow") != "dis" else None),
                 }
             asked = dataclasses.replace(asked, **fields)
         return asked
@@ -142,6 +147,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
     `look`: as `extract.clips.clip_store` has it; who may not says nothing either.
     """
     from extract.augment import AUGMENTS
+    from extract.clip_plans import plan_settings
     from extract.clip_reader import ClipReader
     from extract.clips import clip_store
     from extract.extract_options import ExtractOptions
@@ -158,6 +164,8 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
         fps=asked.fps,
         stride=asked.stride,
         window=asked.frames,
+        streams=(asked.stream or "rgb",),
+        flow=asked.flow,
         dense=None if asked.scenes else asked.dense or "windowed",
         dtype=asked.dtype,
         device=device,
@@ -171,7 +179,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
     say = print_line if look else silent
     plan = make_plan(options, report=say)
     if not asked.plans:
-        decisive = json.dumps([asked.videos, [str(rate) for rate in plan.decode.rates], dict(asked.cutting)])
+        decisive = json.dumps([asked.videos, plan_settings(plan)])
         key = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         asked = dataclasses.replace(asked, plans=str(folder / f"clips-{key}.json"))
     store = clip_store(
@@ -208,7 +216,7 @@ def clip_network(of: ClipSet) -> ClipNetwork:
         network.backbone,
         network.backbone.name,
         of.level,
-        (tile if network.convolutional else network.window, clip.crop, clip.crop, 3),
+        (tile if network.convolutional else network.window, clip.crop, clip.crop, len(clip.mean)),
         convolutional=network.convolutional,
         rows=of.tile_rows if network.convolutional else None,
     )

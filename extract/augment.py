@@ -3,9 +3,11 @@
 `stan`, as STAN's authors' code: of pictures a part of 8 to 100 % of the area, of a shape between 3:4 and 4:3, brought
 to the network's size, turned left to right and upside down, each with probability 0.3, and changed by AutoAugment
 (`extract.auto_augment`); of clips the short side brought to 120 pixels, the centre, and with probability 0.5 a
-rectangle of 2 to 33 % of the area, of a shape between 0.3 and 3.3, that shows the mean colour.
+rectangle of 2 to 33 % of the area, of a shape between 0.3 and 3.3, that shows the mean colour (of flow: no motion).
 `jitter`, as in the papers of ASF and TranSTL (SlowFast's recipe): the short side uniform between 256 and 320 pixels
 for a crop of 224, in that proportion for others; a crop anywhere; turned left to right with probability 0.5.
+
+Flow is computed between frames that were resized and turned, and cropped then; so what was turned moves the other way.
 
 A draw is a function of (seed, epoch, video, scene, feature set) and of the size of the frames alone: all frames of a
 scene are changed alike, and neither batches nor workers have a say in it.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -26,7 +29,7 @@ from torch import Tensor
 
 from extract.auto_augment import auto_augmented
 from extract.backbone import ClipFormat
-from extract.transform import resize_and_crop, resize_fixed, resize_short
+from extract.transform import crop_corners, resize_and_crop, resize_fixed, resize_short, resized_size
 
 Augment = Literal["none", "jitter", "stan"]
 AUGMENTS: tuple[Augment, ...] = ("none", "jitter", "stan")
@@ -55,19 +58,54 @@ def augmented(frames: Tensor, clip: ClipFormat, kind: Augment, random: Generator
     if kind == "none":
         return resize_and_crop(frames, clip.resize, clip.crop)
     if kind == "jitter":
-        return jittered(frames, clip.crop, random)
+        return jitter(frames.shape[1], frames.shape[2], clip.crop, random).of(frames)
     if clip.window == 1:
         return auto_augmented(resized_part(frames, clip.crop, random), random)
     return erased(resize_and_crop(frames, round(SHORT_SIDE * clip.crop), clip.crop), clip, random)
 
 
-def jittered(frames: Tensor, crop: int, random: Generator) -> Tensor:
+@dataclass(frozen=True)
+class View:
+    """A square part of frames whose short side became `short` pixels, turned left to right where `across`."""
+
+    short: int
+    top: int
+    left: int  # before it is turned
+    crop: int
+    across: bool
+
+    def of(self, frames: Tensor) -> Tensor:
+        """(T, H, W, 3) uint8 frames to (T, crop, crop, 3)."""
+        resized = resize_short(frames, self.short)
+        part = resized[:, self.top : self.top + self.crop, self.left : self.left + self.crop]
+        return flipped(part, across=self.across)
+
+    def before_flow(self, frames: Tensor) -> Tensor:
+        """(T, H, W, 3) frames to the whole ones between which flow is computed, turned as the part will be."""
+        return flipped(resize_short(frames, self.short), across=self.across)
+
+    def of_flow(self, flow: Tensor) -> Tensor:
+        """(T, h, w, 2) flow between these to the part of it, (T, crop, crop, 2)."""
+        left = flow.shape[2] - self.left - self.crop if self.across else self.left
+        return flow[:, self.top : self.top + self.crop, left : left + self.crop]
+
+
+def jitter(height: int, width: int, crop: int, random: Generator) -> View:
     """A crop anywhere, of frames whose short side was drawn, turned left to right half of the time."""
     short = int(random.integers(round(JITTER[0] * crop), round(JITTER[1] * crop), endpoint=True))
-    frames = resize_short(frames, short)
-    top = int(random.integers(0, frames.shape[1] - crop, endpoint=True))
-    left = int(random.integers(0, frames.shape[2] - crop, endpoint=True))
-    return flipped(frames[:, top : top + crop, left : left + crop], across=random.random() < 0.5)
+    height, width = resized_size(height, width, short)
+    top = int(random.integers(0, height - crop, endpoint=True))
+    left = int(random.integers(0, width - crop, endpoint=True))
+    return View(short, top, left, crop, across=random.random() < 0.5)
+
+
+def flow_view(height: int, width: int, clip: ClipFormat, kind: Augment, random: Generator) -> View:
+    """Which part of frames of this size is seen by a network on the flow between them; see `augmented`."""
+    if kind == "jitter":
+        return jitter(height, width, clip.crop, random)
+    short = clip.resize if kind == "none" else round(SHORT_SIDE * clip.crop)
+    ((top, left),) = crop_corners(*resized_size(height, width, short), clip.crop, crops=1)
+    return View(short, top, left, clip.crop, across=False)
 
 
 def resized_part(frames: Tensor, crop: int, random: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the clips of a pass through a video are made of: its frames, or the examples of its sound, in their places.
+"""What the clips of a pass through a video are made of: its frames, their flow or its sound, in their places.
 
 Shape letters: K clips, F different frames (or examples), H height, W width, S samples, J spectrogram frames, M mel
 bands.
@@ -16,14 +16,15 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extract.augment import Augment, augmented
+from extract.augment import Augment, View, augmented, erased, flow_view
 from extract.backbone import ExampleBackbone
 from extract.clip_layouts import Clip
 from extract.clips import ClipSet, PictureSet, SoundSet
+from extract.flow import Motion
 
 Clips = tuple[Tensor, tuple[Tensor, ...], Tensor]
-"""(F, H, W, 3) uint8 frames, or (F, J, M) float32 examples of sound; K times (T,) which of them make up each clip; and
-(K, 2) which of the rows that a clip gives are wanted, from and up to. On the CPU."""
+"""(F, H, W, 3) uint8 frames, (F, H, W, 2) flow, or (F, J, M) float32 examples of sound; K times (T,) which of them make
+up each clip; and (K, 2) which of the rows that a clip gives are wanted, from and up to. On the CPU."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class PictureFilling:
     ) -> None:
         """`random`: of a scene and a set, the numbers by which its frames are changed, anew for every call."""
         self.part, self.augment, self.random = part, augment, random
-        self.clip = of.network.backbone.clip
+        self.clip, self.decoded = of.network.backbone.clip, part.numbers_F
         self.frames = torch.empty(len(part.numbers_F), self.clip.crop, self.clip.crop, 3, dtype=torch.uint8)
         self.count = 0
 
@@ -111,6 +112,75 @@ class PictureFilling:
     def finish(self) -> list[Clips]:
         """The clips of every part."""
         return self.part.filled(self.frames)
+
+
+class FlowFilling:
+    """The flow between the frames of one set, computed after they were resized and turned as training wants them."""
+
+    def __init__(
+        self, part: SetPart, of: PictureSet, count: int, augment: Augment, random: Callable[[int, str], Generator]
+    ) -> None:
+        """`count`: frames of the video; the rest as for pictures."""
+        assert of.network.flow is not None, "this network sees frames"
+        assert not part.scene_F.any(), "scenes have no flow"
+        self.part, self.augment, self.last = part, augment, count - 1
+        self.random = random(0, part.of.name)
+        self.clip, self.method = of.network.backbone.clip, of.network.flow.method
+        numbers_F = np.minimum(part.numbers_F, max(self.last - 1, 0))  # the last frame has the flow of the one before
+        self.decoded = np.unique(np.minimum(np.concatenate([numbers_F, numbers_F + 1]), max(self.last, 0)))
+        self.flow = torch.empty(len(part.numbers_F), self.clip.crop, self.clip.crop, 2, dtype=torch.uint8)
+        self.count = 0
+        self.view: View | None = None
+        self.motion: Motion | None = None
+        self.next = self.at = 0  # numbers of the next frame of the motion, and of the next flow that it gives
+
+    def push(self, numbers: NDArray[np.int64], images: Tensor) -> None:
+        """(T, H, W, 3) frames of the set's rate of these numbers, of which some may be of other sets alone."""
+        mine = np.flatnonzero(np.isin(numbers, self.decoded))
+        if not len(mine):
+            return
+        if self.view is None:
+            self.view = flow_view(images.shape[1], images.shape[2], self.clip, self.augment, self.random)
+        for run in np.split(mine, np.flatnonzero(np.diff(numbers[mine]) > 1) + 1):
+            first = int(numbers[run[0]])
+            if self.motion is None or first != self.next:
+                self._end()
+                self.motion, self.at = self.method.start(self.view.short), first
+            self.next = first + len(run)
+            for flow in self.motion.push(self.view.before_flow(images[torch.from_numpy(run)])):
+                self._take(flow)
+
+    @property
+    def missing(self) -> str:
+        """What did not come, in words; "" when all is there."""
+        self._end()
+        wanted = len(self.flow)
+        return "" if self.count == wanted else f"{self.count} of {wanted} frames"
+
+    def finish(self) -> list[Clips]:
+        """The clips of every part."""
+        self._end()
+        if self.augment == "stan":
+            self.flow = erased(self.flow, self.clip, self.random)
+        return self.part.filled(self.flow)
+
+    def _end(self) -> None:
+        """No frame follows the last one of the motion."""
+        if self.motion is not None:
+            for flow in self.motion.finish():
+                self._take(flow)
+            self.motion = None
+
+    def _take(self, flow: Tensor) -> None:
+        """The next flow of the motion; behind its last pair, only that at the video's end is anything."""
+        assert self.view is not None, "flow comes of frames"
+        numbers = np.arange(self.at, self.at + len(flow))
+        self.at += len(flow)
+        real = (numbers < self.next - 1) | (numbers == self.last)
+        mine = np.flatnonzero(real & np.isin(numbers, self.part.numbers_F))
+        place = np.searchsorted(self.part.numbers_F, numbers[mine])
+        self.flow[torch.from_numpy(place)] = self.view.of_flow(flow[torch.from_numpy(mine).to(flow.device)]).cpu()
+        self.count += len(mine)
 
 
 class SoundFilling:

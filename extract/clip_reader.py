@@ -18,7 +18,7 @@ from numpy.random import Generator
 
 from extract.augment import Augment, generator
 from extract.backbone import BackboneError
-from extract.clip_fillings import Clips, Filling, PictureFilling, SetPart, SoundFilling
+from extract.clip_fillings import Clips, Filling, FlowFilling, PictureFilling, SetPart, SoundFilling
 from extract.clips import ClipStore, PictureSet, SoundSet
 from extract.colour import to_rgb
 from extract.inputs import VideoInput
@@ -177,9 +177,11 @@ def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
     """The numbers of the parts that each pass through a video serves: neighbours, up to `TOGETHER` frames."""
     found: list[range] = []
     frames, before = 0, None
+    flows = [of.network.flow.method for of in store.sets.values() if isinstance(of, PictureSet) and of.network.flow]
+    by_pairs = all(method.by_pairs for method in flows)  # else what is computed together must always be the same
     for number, (video, rows) in enumerate(parts):
         own = sum(of.layout(video).frames_of(*rows[name]) for name, of in store.sets.items() if video in of)
-        if video == before and frames + own <= TOGETHER:
+        if video == before and frames + own <= TOGETHER and by_pairs:
             found[-1] = range(found[-1].start, number + 1)
             frames += own
         else:
@@ -211,17 +213,23 @@ class _Pass:
         self.video, self.parts = reading.video(at), len(reading.passes[at])
         self.device, draw = reading.reader.store.plan.device, reading.draw
         augment: Augment = reading.reader.augment if draw is not None else "none"
-        self.pictures: dict[int, list[PictureFilling]] = {rate: [] for rate in range(len(reading.rates))}
+        self.pictures: dict[int, list[PictureFilling | FlowFilling]] = {rate: [] for rate in range(len(reading.rates))}
         self.sounds: list[SoundFilling] = []
         for part in reading.sets(at):
             if isinstance(part.of, PictureSet):
                 random = partial(scene_generator, draw or (0, 0), self.video)
-                filling = PictureFilling(part, part.of, augment, random)
+                filling = (
+                    PictureFilling(part, part.of, augment, random)
+                    if part.of.network.flow is None
+                    else FlowFilling(part, part.of, part.of.num_frames(self.video), augment, random)
+                )
                 self.pictures[reading.rates.index(part.of.network.fps)].append(filling)
             elif isinstance(part.of, SoundSet):
                 self.sounds.append(SoundFilling(part, part.of, part.of.samples(self.video)))
         none = np.zeros(0, np.int64)
-        rows = [np.unique(np.concatenate([none, *(f.part.numbers_F for f in of)])) for of in self.pictures.values()]
+        rows = [
+            np.unique(np.concatenate([none, *(filling.decoded for filling in of)])) for of in self.pictures.values()
+        ]
         self.wanted = Wanted(tuple(rows), max((filling.stop for filling in self.sounds), default=0))
 
     def push(self, event: Frames) -> None:

@@ -28,6 +28,7 @@ from extract.clip_plans import VideoPlan, decoded, plan_settings, read_plans, sc
 from extract.colour import to_rgb
 from extract.decode import Limits
 from extract.extractors import Network, VideoRows
+from extract.flow_rows import start_rows
 from extract.inputs import VideoInput
 from extract.plan import Plan
 from extract.scene_rows import SceneRows
@@ -105,6 +106,10 @@ class PictureSet(ClipSet):
         self.network, self.tile_rows = network, store.tile_rows
         self.level = next(level for level, of in network.sets.items() if of == name)
 
+    def num_frames(self, video: str) -> int:
+        """Of a video at the network's rate."""
+        return self._store.video_plan(video).frames[str(self.network.fps)]
+
     def layout(self, video: str) -> Layout:
         """Scenes, windows or tiles."""
         plan, network = self._store.video_plan(video), self.network
@@ -112,7 +117,7 @@ class PictureSet(ClipSet):
         if self.spec.granularity is Granularity.SCENE:
             return SceneLayout(plan.scenes, network.window)
         assert network.fps is not None, "checked when the store was made"
-        count = plan.frames[str(network.fps)]
+        count = self.num_frames(video)
         if network.convolutional:
             return TileLayout(count, network.fps, network.stride, clip.halo, self.tile_rows)
         rows = -(-network.window // clip.output_stride) if self.spec.granularity is Granularity.MAP else 1
@@ -236,7 +241,8 @@ class ClipStore:
         sounds: list[SoundRows] = []
         for event in decoded([video], self.plan, 1, self.limits):
             if isinstance(event, Restarted) or not parts:
-                takers = [(decode.rates.index(network.fps), network.start()) for network in self.plan.networks]
+                networks = self.plan.networks
+                takers = [(decode.rates.index(of.fps), start_rows(of, video.id)) for of in networks]
                 takers += [(decode.rates.index(None), self.plan.scenes.start())] if self.plan.scenes else []
                 sounds = [sound.start() for sound in self.plan.sounds if video.id in self.sets[sound.set_name]]
                 parts = {name: [] for name in self.sets}
@@ -270,8 +276,8 @@ def networks_of(plan: Plan) -> tuple[Network, ...]:
     networks = (*plan.networks, *(plan.scenes.networks if plan.scenes else ()))
     for network in networks:
         name = network.shown_name
-        if network.flow is not None or network.views is not None or network.whitening:
-            raise BackboneError(f"{name} is not trained on flow, views or whitened rows.")
+        if network.views is not None or network.whitening:
+            raise BackboneError(f"{name} is not trained on views or whitened rows.")
         if network.fps is None and not plan.scenes:
             raise BackboneError(f"{name} takes frames at the video's own rate: give it one with --fps.")
     for sound in plan.sounds:

@@ -41,6 +41,9 @@ from stores.names import printable
 BOUND = 20.0  # pixels
 METHODS = "dis, tvl1, raft=PATH or raft_small=PATH"
 MOST_THREADS = 16
+# Pixels: at 34 x 40 to 45 a DIS object that has computed before gives a pair another flow (OpenCV 5.0); at 64 or more
+# none of 1,086 sizes does. A new object for each pair costs 1.3 times as much at 256 x 455.
+LEAST_REUSED = 64
 PENDING_PAIRS = (
     64  # of a video: a segment of frames; while they are computed, the next segment goes through the networks
 )
@@ -68,6 +71,7 @@ class FlowMethod(Protocol):
     settings: Mapping[str, Any]  # what defines the numbers, for the spec
     origin: str  # library and version, for the provenance
     random: bool  # whether its weights were never trained
+    by_pairs: bool  # whether the flow of a pair of frames has the same bits whatever it is computed beside
 
     def start(self, resize: int) -> Motion:
         """For one video, whose frames are brought to a short side of `resize` pixels."""
@@ -155,6 +159,7 @@ class OpenCvFlow:
 
     PRESETS: ClassVar[Mapping[str, str]] = {"dis": "medium", "tvl1": "default"}
     random = False
+    by_pairs = True
 
     def __init__(self, name: str) -> None:
         self.cv2 = opencv(f"--flow {name}")
@@ -179,7 +184,7 @@ class OpenCvFlow:
 
     def pair(self, first: Grey, second: Grey) -> NDArray[np.float32]:
         """(H, W, 2) pixels from one frame to the next."""
-        if not hasattr(self._threads, "made"):
+        if min(first.shape) < LEAST_REUSED or not hasattr(self._threads, "made"):
             self._threads.made = (
                 self.cv2.DISOpticalFlow_create(self.cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
                 if self.name == "dis"

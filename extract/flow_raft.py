@@ -35,6 +35,7 @@ LEAST = 128  # pixels of a side: below, the correlation has no fourth level
 class RaftFlow:
     """RAFT with loaded weights, on one device."""
 
+    by_pairs = False
     BUILDERS: ClassVar[dict[str, str]] = {"raft": "raft_large", "raft_small": "raft_small"}
 
     def __init__(self, name: str, weights: str, device: torch.device) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extract.extractors import ClipRows, NamedRows, Network
+from extract.extractors import ClipRows, NamedRows, Network, VideoRows
 from extract.sampled_rows import SampledRows
 
 
@@ -49,3 +49,10 @@ class FlowRows:
             self.images.write(flow)
         times, self.times = self.times[: len(flow)], self.times[len(flow) :]
         yield from self.rows.push(flow, times)
+
+
+def start_rows(network: Network, video: str) -> VideoRows:
+    """What takes the frames of one video for a network."""
+    if network.flow is not None:
+        return FlowRows(network, video)
+    return network.start() if network.views is None else SampledRows(network)

@@ -16,9 +16,9 @@ import numpy as np
 from extract.accounts import MissingAudio, Observer, Summary, count, not_lost, record, work
 from extract.colour import to_rgb
 from extract.decode import Limits, Reason
-from extract.extractors import NamedRows, Network, VideoRows
+from extract.extractors import NamedRows, VideoRows
 from extract.flow import cancel_flow
-from extract.flow_rows import FlowRows
+from extract.flow_rows import FlowRows, start_rows
 from extract.inputs import VideoInput
 from extract.memory import keep_freed_memory
 from extract.plan import Plan
@@ -96,13 +96,6 @@ def start_store(
             writer.attach(kind, document)
     for failure in failures:
         record(failure, writer, observer, summary)
-
-
-def start_rows(network: Network, video: str) -> VideoRows:
-    """What takes the frames of one video for a network."""
-    if network.flow is not None:
-        return FlowRows(network, video)
-    return network.start() if network.views is None else SampledRows(network)
 
 
 @dataclass

@@ -127,7 +127,7 @@ def test_other_heads_learn_with_clips_of_a_network(
     [
         (("finetune",), "give a HEAD and videos"),
         (("finetune", "stan", "videos"), "which networks learn? stan-small"),
-        (("finetune", "mlad", "videos"), "name the one network that learns below mlad"),
+        (("finetune", "mlad", "videos"), "name the network that learns below mlad"),
         (("finetune", "stan-small", "videos", "--backbone", "i3d"), "leave --backbone out"),
         (("finetune", "stan-small", "videos", "--freeze", "layer9"), "--freeze layer9 names no weight"),
         (("finetune", "stan-small", "videos", "--batch-norm", "off"), "batch_norm is frozen or tuned, not 'off'"),

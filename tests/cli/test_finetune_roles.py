@@ -138,6 +138,34 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
     assert_cut_off_ends_alike(said, tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_network_on_flow_learns_with_a_head_of_its_stored_rows(said: Said, tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
+    extract = ("extract", "--backbone", "i3d", "--stream", "flow", "videos")
+    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
+    assert code == 0, err
+    code, _, err = said(
+        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
+        tmp_path / "head", "--epochs", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    run = tmp_path / "tuned"
+    code, _, err = said(
+        "finetune", "meanpool", "videos", "--backbone", "i3d", "--init", tmp_path / "head", "--out", run, "--epochs",
+        "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1", "--backbone-lr", "0.001",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "features: i3d.flow.clip" in err
+    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
+    assert float(line.split()[-1]) < 1e-2
+    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "i3d.safetensors")
+    assert code == 0, err
+    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
+    assert code == 0, err
+    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+    assert np.abs(scores(run / "test.zarr") - scores(tmp_path / "head" / "test.zarr")).max() > 1e-4
+    assert_cut_off_ends_alike(said, run, tmp_path / "cut")
+
+
 def test_a_network_on_sound_learns_with_a_head_of_its_stored_rows(said: Said, tmp_path: Path) -> None:
     """v0.mp4 has no sound; two rows a second."""
     extract = ("extract", "--backbone", "vggish", "--fps", "2", "--missing-audio", "skip", "videos")
@@ -256,6 +284,8 @@ def write_only_sound(store: Path, out: Path) -> Path:
         (("gated", *PICTURES, "--features", "sound.zarr", "--set", "modalities=audio"), "gated reads no visual rows"),
         (("meanpool", *CLIPS, "--features", "sound.zarr"), "networks make all that meanpool reads, its x rows"),
         (("gated", "--backbone", "logmel", "--features", "pictures.zarr"), "logmel has nothing to learn: extract it"),
+        (("stan-small", "--stream", "flow"), "sees the pictures of scenes: leave --dense, --stream and --flow out"),
+        (("meanpool", "--backbone", "resnet18", "--stream", "flow"), "has the stream flow"),
         (("meanpool", "--backbone", "resnet18,r2plus1d_18"), "nothing stands beside it, not r2plus1d_18.rgb.clip and"),
         (("--resume", "r", "--features", "sound.zarr"), "--resume RUN takes everything"),
     ],

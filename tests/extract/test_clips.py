@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from extract.accounts import Observer
-from extract.augment import generator
+from extract.augment import Augment, erased, flow_view, generator
 from extract.backbone import BACKBONES, Backbone, BackboneError
 from extract.clip_fillings import Clips
 from extract.clip_reader import ClipReader, Part, _Reading, passes
 from extract.clips import ClipStore, PictureSet, SoundSet, clip_store
 from extract.extract_options import ExtractOptions
+from extract.flow import whole_flow
 from extract.i3d import InceptionI3d
 from extract.inputs import VideoInput, enumerate_videos
 from extract.messages import Wanted
@@ -29,6 +31,7 @@ from extract.pipeline import extract_videos
 from extract.plan import Plan, make_plan
 from extract.plan_networks import clip_settings
 from extract.transform import resize_and_crop
+from extract.views import Views
 from extract.worker_events import Event, Finished
 from extract.workers import DecodePool, _Worker
 from stores import open_store
@@ -191,6 +194,73 @@ def test_tiles_give_the_rows_of_one_convolution_over_the_whole_video(tmp_path: P
     assert [tuple(of) for of in wanted.tolist()] == [(6, 8), (6, 7)]
     assert stored.std() > 0.01
     store.close()
+
+
+FLOW: dict[str, Any] = {"streams": ("flow",), "dense": "windowed", "stride": {"": 24}}  # of windows of 16 frames
+
+
+@pytest.fixture(scope="module")
+def flowing(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClipStore]:
+    pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
+    folder = tmp_path_factory.mktemp("flowing")
+    (folder / "c.mp4").write_bytes((videos / "c.mp4").read_bytes())
+    write_video(folder / "one.mp4", fps=12, frames=1, draw=picture)
+    store = opened(folder, plan_for(("i3d",), "clip", **FLOW), folder / "clips.json")
+    yield store
+    store.close()
+
+
+def test_flow_has_the_rows_and_times_of_extraction_too(flowing: ClipStore, tmp_path: Path) -> None:
+    inputs = list(flowing.inputs.values())
+    extract_videos(inputs, [], flowing.plan, tmp_path / "f.zarr", observer=Observer())
+    stored = open_store(tmp_path / "f.zarr")
+    assert list(stored) == list(flowing) == ["i3d.flow.clip"]
+    mine, theirs = flowing["i3d.flow.clip"], stored["i3d.flow.clip"]
+    assert mine.spec == theirs.spec
+    assert [mine.entry(video).num_rows for video in mine] == [2, 1]
+    for video in mine:
+        np.testing.assert_array_equal(mine.times(video), theirs.times(video))
+        np.testing.assert_array_equal(mine.read(video).features, theirs.read(video).features)
+
+
+@pytest.mark.parametrize("augment", ["none", "jitter", "stan"])
+def test_flow_is_that_of_the_whole_video(flowing: ClipStore, augment: Augment) -> None:
+    """Of windows at 0 and 24 of 45 frames at 12 a second, the second up to frame 39; both read by themselves, too."""
+    name = "i3d.flow.clip"
+    of = flowing[name]
+    assert isinstance(of, PictureSet)
+    assert of.network.flow is not None
+    with av.open(str(flowing.inputs["c.mp4"].path)) as container:
+        decoded = torch.from_numpy(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
+    clip = of.network.backbone.clip
+    draw = None if augment == "none" else (4, 2)
+    random = generator(*(draw or (0, 0)), "c.mp4", 0, name)
+    view = flow_view(decoded.shape[1], decoded.shape[2], clip, augment, random)
+    flow = view.of_flow(whole_flow(of.network.flow.method, view.before_flow(decoded), view.short))
+    if augment == "stan":
+        flow = erased(flow.clone(), clip, random)
+    reader = ClipReader(flowing, augment=augment)
+    parts = [part(flowing, "c.mp4", 0, 2), part(flowing, "c.mp4", 1, 2)]
+    both, second = reader.read(parts, draw=draw)
+    (alone,) = reader.read(parts[1:], draw=draw)
+    frames, (first_T, second_T), _ = both[name]
+    assert torch.equal(frames[first_T], flow[:16])
+    assert torch.equal(frames[second_T], flow[24:40])
+    for given in (second, alone):
+        assert torch.equal(given[name][0][given[name][1][0]], flow[24:40])
+    assert bool((flow != 128).any())
+
+
+def test_the_last_frame_has_the_flow_of_the_one_before_and_a_single_one_none(flowing: ClipStore) -> None:
+    plan = plan_for(("i3d",), "clip", **{**FLOW, "stride": {"": 16}})  # the third window has frames 32 to 44
+    longer = ClipStore(flowing.path, list(flowing.inputs.values()), plan, flowing.plans)
+    end, one = ClipReader(longer).read([part(longer, "c.mp4", 2, 3), part(longer, "one.mp4", 0, 1)])
+    frames, (index,), _ = end["i3d.flow.clip"]
+    assert index.tolist() == [*range(13), 12, 12, 12]
+    assert torch.equal(frames[12], frames[11])
+    assert not torch.equal(frames[11], frames[10])
+    assert bool((one["i3d.flow.clip"][0] == 128).all())
+    longer.close()
 
 
 def test_maps_alone_lie_side_by_side() -> None:
@@ -482,7 +552,7 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monk
     ("backbones", "level", "options", "message"),
     [
         (("logmel",), "frame", {}, "logmel has nothing to learn: extract it, and give --features STORE"),
-        (("i3d",), "clip", {"streams": ("flow",)}, "is not trained on flow, views or whitened rows"),
+        (("i3d",), "clip", {"views": (Views(1, clips=2),)}, "is not trained on views or whitened rows"),
     ],
 )
 def test_what_has_no_frames_of_its_own_is_refused(

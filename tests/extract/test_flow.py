@@ -19,6 +19,7 @@ from torch import Tensor
 
 from extract import flow
 from extract.accounts import Observer, Summary
+from extract.augment import jitter
 from extract.backbone import BackboneError
 from extract.extract_options import ExtractOptions
 from extract.extractors import Network
@@ -467,3 +468,30 @@ def test_raft_runs_in_batches_that_do_not_hang_on_the_pieces(raft: str, tmp_path
     with pytest.raises(BackboneError, match="does not fit torchvision's raft_large"):
         flow_method(f"raft={tmp_path / 'raft.pth'}", DIS)
     assert flow_method("raft_small=random", DIS).random
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_flow_of_a_part_is_that_of_pictures_that_were_cut_and_turned(across: bool) -> None:
+    """Inside the part; what moves to the right moves to the left in a mirror."""
+    frames = moving([(4, 2)])
+    draws = (np.random.default_rng(seed) for seed in itertools.count())
+    view = next(drawn for draw in draws if (drawn := jitter(96, 96, 56, draw)).across is across)
+    scale = view.short / 96
+    found = pixels(view.of_flow(whole_flow(flow_method("dis", DIS), view.before_flow(frames), view.short)))
+    assert found.shape == (2, 56, 56, 2)
+    cut = pixels(whole_flow(flow_method("dis", DIS), view.of(frames), 56))
+    inside = np.abs(found - cut)[:, 12:-12, 12:-12]
+    assert np.median(inside) <= 0.1
+    expected = np.array([-4 if across else 4, 2]) * scale
+    assert np.abs(np.median(found[:, 12:-12, 12:-12], axis=(0, 1, 2)) - expected).max() <= 0.25
+
+
+@pytest.mark.parametrize("size", [(34, 45), (64, 85)])
+def test_the_flow_of_a_pair_does_not_depend_on_those_before(size: tuple[int, int]) -> None:
+    """A thread's object of DIS keeps buffers, which at 34 x 45 show."""
+    method = flow_method("dis", DIS)
+    assert isinstance(method, OpenCvFlow)
+    tall = torch.nn.functional.interpolate(moving([(3, 1), (2, 2)]).movedim(3, 1).float(), size)[:, 0].byte().numpy()
+    alone = method.pair(tall[1], tall[2])
+    method.pair(tall[0], tall[1])
+    np.testing.assert_array_equal(method.pair(tall[1], tall[2]), alone)
