@@ -476,6 +476,8 @@ def test_flow_of_a_part_is_that_of_pictures_that_were_cut_and_turned(across: boo
     frames = moving([(4, 2)])
     draws = (np.random.default_rng(seed) for seed in itertools.count())
     view = next(drawn for draw in draws if (drawn := jitter(96, 96, 56, draw)).across is across)
+    some = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3)).astype(np.uint8))
+    assert torch.equal(view.of_flow(view.before_flow(some)), view.of(some))
     scale = view.short / 96
     found = pixels(view.of_flow(whole_flow(flow_method("dis", DIS), view.before_flow(frames), view.short)))
     assert found.shape == (2, 56, 56, 2)
