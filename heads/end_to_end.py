@@ -4,9 +4,10 @@ The gradient goes through the rows in two passes. Rows are made in chunks of so 
 kept but its rows; the head runs forward and backward over all rows of the video, which gives the gradient of every
 row; then one chunk after the other is run again, this time keeping its activations, and sent backward with its rows'
 gradient. Peak memory is that of one chunk and of the head, whatever the length of the video; the cost is a second
-forward pass, 4/3 of the work. The gradient is that of one pass, because a clip's rows depend on no other clip: batch
-norm uses the statistics that it came with, and dropout draws the same numbers again. PyTorch's checkpoint is the
-mechanism: a chunk is one checkpointed function.
+forward pass, 4/3 of the work. The very last chunk, which is the first to be sent backward, is kept and not run again.
+The gradient is that of one pass, because a clip's rows depend on no other clip: batch norm uses the statistics that it
+came with, and dropout draws the same numbers again. PyTorch's checkpoint is the mechanism: a chunk is one checkpointed
+function.
 
 Where batch norm is tuned, it takes its statistics from all clips of a batch, so these go through at once.
 
@@ -198,22 +199,23 @@ class EndToEnd(Model):
     def forward(self, batch: Batch) -> Scores:
         """The head's scores of clips, or of rows."""
         if isinstance(batch, ClipBatch):
-            made = {role: self.features(role, batch) for role in batch.clips}
+            *_, last = batch.clips
+            made = {role: self.features(role, batch, keep=role == last) for role in batch.clips}
             batch = dataclasses.replace(batch, features={**batch.features, **made})
         return super().forward(batch)
 
-    def features(self, role: str, batch: ClipBatch) -> Tensor:
-        """(B, N, *row_shape) of one role, zeros where no row is."""
+    def features(self, role: str, batch: ClipBatch, keep: bool = False) -> Tensor:
+        """(B, N, *row_shape) of one role, zeros where no row is; `keep` as for `rows`."""
         mask_BN = batch.mask[role]
-        rows = self.rows(role, batch.clips[role])
+        rows = self.rows(role, batch.clips[role], keep)
         if role in batch.joins:
             return gathered(rows, *batch.joins[role])
         wide = mask_BN.reshape(*mask_BN.shape, *(1,) * (rows.dim() - 1))
         empty = rows.new_zeros(*mask_BN.shape, *rows.shape[1:])
         return empty.masked_scatter(wide.expand_as(empty), rows)  # by a mask, which costs the host no wait
 
-    def rows(self, role: str, clips: Clips) -> Tensor:
-        """(R, *row_shape) of one role's clips, chunk by chunk."""
+    def rows(self, role: str, clips: Clips, keep: bool = False) -> Tensor:
+        """(R, *row_shape) of one role's clips, chunk by chunk; `keep` the activations of the last one."""
         trunk = self.trunks[role]
         assert isinstance(trunk, Trunk)
         frames, index, wanted_K2 = clips
@@ -221,13 +223,14 @@ class EndToEnd(Model):
         learns = trunk.learns and torch.is_grad_enabled()
         chunks = of_one_length(index, wanted_K2, self.options.chunk or max(len(index), 1))
         # Where all goes through at once, all activations are there: nothing is saved by computing them again.
-        again = learns and self.options.chunk > 0 and len(chunks) > 1
+        kept = len(chunks) - 1 if keep or len(chunks) == 1 else len(chunks)
+        replayed = range(kept if learns and self.options.chunk else 0)
         made = []
         with torch.set_grad_enabled(learns):
-            for index_KT, wanted_of in chunks:
+            for number, (index_KT, wanted_of) in enumerate(chunks):
                 rows = (
                     checkpoint(trunk, frames, index_KT, place, use_reentrant=False)
-                    if again
+                    if number in replayed
                     else trunk(frames, index_KT, place)
                 )
                 made.append(wanted(rows, wanted_of))

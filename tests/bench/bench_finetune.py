@@ -63,11 +63,12 @@ def learn(model: EndToEnd, batch: ClipBatch) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    chunked, whole = model_of(8, narrow=True), model_of(0, narrow=True)
+    chunked, wider, whole = (model_of(chunk, narrow=True) for chunk in (8, 16, 0))
     batches = {scenes: video_of(chunked, scenes) for scenes in SCENES}
     works: list[Callable[[], object]] = [lambda batch=batch: learn(chunked, batch) for batch in batches.values()]  # type: ignore[misc]
-    works.append(lambda: learn(whole, batches[32]))
-    *seconds, plain = least_seconds(works, turns=2)
+    # PyTorch in one thread takes oneDNN for the convolutions over time from 16 clips on: 8 are slower by themselves.
+    works += [lambda: learn(wider, batches[32]), lambda: learn(whole, batches[32])]
+    *seconds, halves, plain = least_seconds(works, turns=4)
     bytes_of = [peak_bytes(work) for work in works]
     for scenes, taken, peak in zip(SCENES[1:], seconds[1:], bytes_of[1:], strict=False):
         ratio = peak / bytes_of[0]
@@ -81,13 +82,13 @@ def main() -> None:
         each, first = taken / scenes, seconds[0] / SCENES[0]
         line("the same, time a scene", f"{1e3 * each:.0f} ms", f"{1e3 * first:.0f} ms", each / first, "<= 1.35")
     line(
-        "32 scenes in chunks against all at once, memory",
-        f"{bytes_of[1] / 2**20:.0f} MiB",
+        "32 scenes in chunks of 16 against all at once, memory",
         f"{bytes_of[3] / 2**20:.0f} MiB",
-        bytes_of[1] / bytes_of[3],
+        f"{bytes_of[4] / 2**20:.0f} MiB",
+        bytes_of[3] / bytes_of[4],
         "-",
     )
-    line("the same, time", f"{seconds[1]:.2f} s", f"{plain:.2f} s", seconds[1] / plain, "1.33")
+    line("the same, time", f"{halves:.2f} s", f"{plain:.2f} s", halves / plain, "<= 1.33")
 
 
 def full() -> None:
