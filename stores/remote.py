@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "gs", "az", "memory")  # memory: of this process, for tests
+ENDPOINTS = {  # where each kind is told to look for a server of one's own
+    "s3": ("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 REQUESTS = 32  # at a time: an object store answers each in tens of milliseconds, and as many as one asks
 PART_BYTES = 16 << 20  # larger objects go up in parts while they are written
 TRIES = 5
@@ -149,7 +154,9 @@ class RemotePath(PosixPath):
     @property
     def client(self) -> ObjectStore:
         """The client of the bucket."""
-        return _connect(f"{self.parts[0]}//{self.parts[1]}", os.environ.get("AWS_ENDPOINT_URL"))
+        scheme = self.parts[0].rstrip(":")
+        endpoint = next((os.environ[name] for name in ENDPOINTS.get(scheme, ()) if name in os.environ), None)
+        return _connect(f"{scheme}://{self.parts[1]}", endpoint)
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""Extract to S3, kill, resume, verify, train from it: what a user with a bucket does, against moto's server."""
+"""Extract to a bucket, kill, resume, verify, train from it, as a user does; against moto's server."""
 
 import os
 import shutil
@@ -32,8 +32,9 @@ def vl(capsys: pytest.CaptureFixture[str]) -> Said:
     return runner(capsys)
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_extract_kill_resume_verify_and_train(
-    bucket: RemotePath, tmp_path: Path, vl: Said, monkeypatch: pytest.MonkeyPatch
+    scheme: str, bucket: RemotePath, tmp_path: Path, vl: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     generate(tmp_path / "videos", clips=CLIPS, seconds=2.0, seed=3, size=(64, 64))
@@ -41,14 +42,15 @@ def test_extract_kill_resume_verify_and_train(
     clips = sorted((tmp_path / "videos").glob("*.mp4"))
     for clip in clips[:3]:
         shutil.copy(clip, tmp_path / "first")
-    place = "s3://features/set/store.zarr"
+    folder = f"{scheme}://features/{scheme}"
+    place, segments = f"{folder}/store.zarr", bucket / f"{scheme}/store.zarr/segments"
     words = ("extract", "--backbone", "logmel", "--workers", "1", "--out", place)
 
     code, out, err = vl(*words, "first")
     assert (code, "3 done" in out, place in out) == (0, True, True), err
 
     # The first segment that comes after those means that a worker is writing; then everything is killed.
-    before = len((bucket / "set/store.zarr/segments").sizes())
+    before = len(segments.sizes())
     run = subprocess.Popen(
         [sys.executable, "-m", "cli.main", *words, "videos"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -57,7 +59,7 @@ def test_extract_kill_resume_verify_and_train(
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while run.poll() is None and len((bucket / "set/store.zarr/segments").sizes()) == before:
+    while run.poll() is None and len(segments.sizes()) == before:
         assert time.monotonic() < deadline, "nothing is written"
         time.sleep(0.002)
     os.killpg(run.pid, signal.SIGKILL)
@@ -91,9 +93,9 @@ def test_extract_kill_resume_verify_and_train(
     # Same rows, same seed: the same weights, wherever the rows came from.
     remote_weights, local_weights = (Path(f"{name}/best.safetensors") for name in ("remote-run", "local-run"))
     assert remote_weights.read_bytes() == local_weights.read_bytes()
-    code, out, err = vl("predict", place, "--head", "remote-run", "--out", "s3://features/set/predictions.zarr")
+    code, out, err = vl("predict", place, "--head", "remote-run", "--out", f"{folder}/predictions.zarr")
     assert code == 0, err
-    code, out, err = vl("score", "s3://features/set/predictions.zarr")
+    code, out, err = vl("score", f"{folder}/predictions.zarr")
     assert code == 0, err
 
 

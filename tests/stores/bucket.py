@@ -1,4 +1,8 @@
-"""A server that speaks S3, in this process and on the loopback alone: moto's, empty, for as long as a block lasts."""
+"""A server that speaks S3, in this process and on the loopback alone: moto's, empty, for as long as a block lasts.
+
+Google's client speaks the same XML to its storage, so gs:// may be led here, too; what is Google's own (tokens, errors)
+is not tried.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,10 @@ def s3_bucket() -> Iterator[RemotePath]:
             patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
             patch.setenv("AWS_REGION", "us-east-1")
             patch.setenv("AWS_ENDPOINT_URL", endpoint)
+            patch.setenv("GOOGLE_BASE_URL", endpoint)
+            patch.setenv(
+                "GOOGLE_BEARER_TOKEN", f"Credential={SECRET}/20200101/us-east-1/s3/aws4_request"
+            )  # moto's form
             client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
             client.create_bucket(Bucket="features")
             client.close()
