@@ -11,6 +11,7 @@ import typer
 from cli.options import OptionError
 from cli.output import help_alone, print_line
 from stores.names import printable
+from stores.remote import as_path
 
 if TYPE_CHECKING:
     from stores.label_check import Report
@@ -158,7 +159,9 @@ def convert(
 @commands.command()
 def attach(
     path: Source,
-    store: Annotated[Path, typer.Argument(help="The feature store (.zarr) that keeps the labels.")],
+    store: Annotated[
+        Path, typer.Argument(help="The feature store (.zarr) that keeps the labels.", parser=as_path, metavar="STORE")
+    ],
     form: Form = None,
     classes: Classes = None,
     fps: Fps = None,
