@@ -34,9 +34,8 @@ def s3_bucket() -> Iterator[RemotePath]:
             patch.setenv("AWS_REGION", "us-east-1")
             patch.setenv("AWS_ENDPOINT_URL", endpoint)
             patch.setenv("GOOGLE_BASE_URL", endpoint)
-            patch.setenv(
-                "GOOGLE_BEARER_TOKEN", f"Credential={SECRET}/20200101/us-east-1/s3/aws4_request"
-            )  # moto's form
+            scope = f"Credential={SECRET}/20200101/us-east-1/s3/aws4_request"  # which moto looks for in every header
+            patch.setenv("GOOGLE_BEARER_TOKEN", scope)
             client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
             client.create_bucket(Bucket="features")
             client.close()
