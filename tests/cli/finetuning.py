@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cli.finetune_videos import Asked, open_videos
 from heads.checkpoint import read_config
 from heads.run import carry_out
+from stores import open_store
 from tests.cli.commands import Said
 from tests.heads.feature_stores import Killed, Killer
 
@@ -48,3 +51,52 @@ def assert_cut_off_ends_alike(said: Said, whole: Path, cut: Path, batches: int =
         one, other = weights(whole, name), weights(cut, name)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def scores(path: Path) -> NDArray[np.float32]:
+    """Those of the test video of `labelled_videos`."""
+    found: NDArray[np.float32] = open_store(path)["scores"].read("v4.mp4").features
+    return found
+
+
+def extracted_then_tuned(
+    said: Said,
+    folder: Path,
+    head: tuple[str, ...],
+    rows: tuple[str, ...],
+    tuning: tuple[str, ...],
+    files: tuple[str, ...],
+    chosen: tuple[str, ...] = (),
+) -> str:
+    """Extract videos/, train a head, fine-tune it in `folder`/tuned, and show that `vl predict` gives the same scores.
+
+    Args:
+        head: with its options, as `vl train-head` has them.
+        rows: of `vl extract`.
+        tuning: of `vl finetune`, which takes from the head's run what it does not say.
+        files: backbones whose weights the second extraction takes from the run.
+        chosen: weights of the first one.
+
+    Returns:
+        What `vl finetune` said.
+    """
+    run, quick = folder / "tuned", ("--epochs", "1")
+    code, _, err = said("extract", *rows, *chosen, "videos", "--out", folder / "rows.zarr")
+    assert code == 0, err
+    stored = ("--features", folder / "rows.zarr", "--labels", "videos/labels.csv", "--out", folder / "head")
+    code, _, err = said("train-head", *head, *stored, *quick)
+    assert code == 0, err
+    begun = ("--init", folder / "head", "--out", run, "--workers", "1", "--set", "checkpoint_seconds=0")
+    code, _, told = said("finetune", head[0], "videos", *tuning, *begun, *quick)
+    assert code == 0, told
+    (line,) = (line for line in told.splitlines() if line.startswith("end to end, 3 videos have the logits"))
+    assert float(line.split()[-1]) < 1e-2  # the stored rows were rounded to half precision
+    given = [word for name in files for word in ("--weights", f"{name}={run}/{name}.safetensors")]
+    code, _, err = said("extract", *rows, *given, "videos", "--out", folder / "again.zarr")
+    assert code == 0, err
+    code, _, err = said("predict", folder / "again.zarr", "--head", run / "stored", "--out", folder / "p.zarr")
+    assert code == 0, err
+    found = scores(run / "test.zarr")
+    np.testing.assert_allclose(scores(folder / "p.zarr"), found, atol=1e-3)
+    assert np.abs(found - scores(folder / "head" / "test.zarr")).max() > 1e-4
+    return told

@@ -11,7 +11,7 @@ from extract import backbone
 from stores import open_store
 from stores.spec import FeatureSpec, Granularity
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import assert_cut_off_ends_alike, changed, weights
+from tests.cli.finetuning import assert_cut_off_ends_alike, changed, scores, weights
 from tests.extract import narrow
 from tests.extract.labelled import labelled_videos
 from tests.heads.feature_stores import write_store
@@ -27,7 +27,7 @@ PICTURES = ("--backbone", "resnet18", "--fps", "4")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos, a store of sound for all but the first of them, and a store without any."""
     made = tmp_path_factory.mktemp("roles")
-    labelled_videos(made / "videos", [14, 23, 32, 41, 50], sound=True)
+    labelled_videos(made / "videos", [14, 23, 32, 41, 50])
     random = np.random.default_rng(3)
     mel = {f"v{number}.mp4": random.normal(size=(40, 8)).astype(np.float32) for number in range(1, 5)}
     spec = FeatureSpec(Granularity.FRAME, (8,), dtype="float32", backbone="mel", stream="audio")
@@ -48,12 +48,6 @@ def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return runner(capsys)
-
-
-def scores(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Those of the test video."""
-    found: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = open_store(path)["scores"].read("v4.mp4").features
-    return found
 
 
 def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Said, tmp_path: Path) -> None:
@@ -87,44 +81,6 @@ def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Sai
     np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
 
 
-def test_a_run_goes_on_with_the_network_as_its_rows_were_made(said: Said, tmp_path: Path) -> None:
-    """I3D's rows are those of one convolution unless one asks for windows; --init says so, and at what rate."""
-    extract = ("extract", "--backbone", "i3d", "--fps", "10", "videos", "--weights", "random:3")
-    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
-    assert code == 0, err
-    assert open_store(tmp_path / "rows.zarr")["i3d.rgb.clip"].spec.dense == "convolutional"
-    code, _, err = said(
-        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
-        tmp_path / "head", "--epochs", "1",
-    )  # fmt: skip
-    assert code == 0, err
-    run = tmp_path / "tuned"
-    words = ("finetune", "meanpool", "videos", "--backbone", "i3d", "--init", tmp_path / "head")
-    always = ("--epochs", "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1")
-    code, _, err = said(*words, "--out", run, *always, "--chunk-scenes", "2", "--backbone-lr", "0.001")
-    assert code == 0, err
-    assert "activations of 1 clips" in err
-    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
-    assert float(line.split()[-1]) < 1e-2
-    code, _, err = said(*extract[:-2], "--out", tmp_path / "again.zarr", "--weights", run / "i3d.safetensors")
-    assert code == 0, err
-    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
-    assert code == 0, err
-    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
-    before = scores(tmp_path / "head" / "test.zarr")
-    assert np.abs(scores(run / "test.zarr") - before).max() > 1e-3
-    for given, message in (
-        (("--dense", "windowed"), "dense windowed is not convolutional"),
-        (("--fps", "12"), "was trained on other features: fps 12.0 is not 10.0"),
-        (("--dense", "conv"), "--dense is convolutional or windowed, not 'conv'"),
-        (("--batch-norm", "tuned"), "tiles of the convolutional mode have several"),
-    ):
-        code, _, err = said(*words, *given)
-        assert code in {2, 4}
-        assert message in err.splitlines()[-1]
-    assert_cut_off_ends_alike(said, run, tmp_path / "cut")
-
-
 @pytest.mark.parametrize(
     ("head", "words"),
     [("asf", (*CLIPS, *ASF, "--chunk-scenes", "1")), ("gated", (*PICTURES, *GATED, "--features", "sound.zarr"))],
@@ -136,103 +92,6 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
     code, _, err = said("finetune", head, "videos", "--out", tmp_path / "whole", *words, *always, "--workers", "1")
     assert code == 0, err
     assert_cut_off_ends_alike(said, tmp_path / "whole", tmp_path / "cut")
-
-
-def test_a_network_on_flow_learns_with_a_head_of_its_stored_rows(said: Said, tmp_path: Path) -> None:
-    pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
-    extract = ("extract", "--backbone", "i3d", "--stream", "flow", "videos")
-    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
-    assert code == 0, err
-    code, _, err = said(
-        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
-        tmp_path / "head", "--epochs", "1",
-    )  # fmt: skip
-    assert code == 0, err
-    run = tmp_path / "tuned"
-    code, _, err = said(
-        "finetune", "meanpool", "videos", "--backbone", "i3d", "--init", tmp_path / "head", "--out", run, "--epochs",
-        "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1", "--backbone-lr", "0.001",
-    )  # fmt: skip
-    assert code == 0, err
-    assert "features: i3d.flow.clip" in err
-    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
-    assert float(line.split()[-1]) < 1e-2
-    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "i3d.safetensors")
-    assert code == 0, err
-    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
-    assert code == 0, err
-    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
-    assert np.abs(scores(run / "test.zarr") - scores(tmp_path / "head" / "test.zarr")).max() > 1e-4
-    assert_cut_off_ends_alike(said, run, tmp_path / "cut")
-
-
-def test_a_network_on_sound_learns_with_a_head_of_its_stored_rows(said: Said, tmp_path: Path) -> None:
-    """v0.mp4 has no sound; two rows a second."""
-    extract = ("extract", "--backbone", "vggish", "--fps", "2", "--missing-audio", "skip", "videos")
-    code, _, err = said(*extract, "--out", tmp_path / "rows.zarr")
-    assert code == 0, err
-    code, _, err = said(
-        "train-head", "meanpool", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
-        tmp_path / "head", "--epochs", "1",
-    )  # fmt: skip
-    assert code == 0, err
-    run = tmp_path / "tuned"
-    code, _, err = said(
-        "finetune", "meanpool", "videos", "--backbone", "vggish", "--init", tmp_path / "head", "--out", run, "--epochs",
-        "1", "--batch-size", "1", "--set", "checkpoint_seconds=0", "--workers", "1", "--backbone-lr", "0.01",
-        "--chunk-scenes", "1",
-    )  # fmt: skip
-    assert code == 0, err
-    for line in (
-        "5 of 5 videos are looked through for their sound",
-        "cannot be read: v0.mp4 [no_audio] has no sound track (vggish.audio.frame)",
-        "vggish: 8,208 weights learn",
-        "end to end, 3 videos have the logits of stored features: largest difference ",
-    ):
-        assert line in err
-    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "vggish.safetensors")
-    assert code == 0, err
-    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
-    assert code == 0, err
-    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
-    assert np.abs(scores(run / "test.zarr") - scores(tmp_path / "head" / "test.zarr")).max() > 1e-4
-    assert_cut_off_ends_alike(said, run, tmp_path / "cut", batches=1)
-
-
-def test_networks_on_pictures_and_sound_learn_together_each_at_its_own_times(said: Said, tmp_path: Path) -> None:
-    both = ("--backbone", "resnet18,vggish", "--fps", "resnet18=4", "--fps", "vggish=3")
-    code, _, err = said("extract", *both, "--missing-audio", "skip", "videos", "--out", tmp_path / "rows.zarr")
-    assert code == 0, err
-    code, _, err = said(
-        "train-head", "gated", "--features", tmp_path / "rows.zarr", "--labels", "videos/labels.csv", "--out",
-        tmp_path / "head", "--epochs", "1", *GATED,
-    )  # fmt: skip
-    assert code == 0, err
-    run = tmp_path / "tuned"
-    always = ("--epochs", "1", "--batch-size", "2", "--set", "checkpoint_seconds=0", "--workers", "1")
-    code, _, err = said(
-        "finetune", "gated", "videos", *both[:2], "--init", tmp_path / "head", "--out", run, *always, "--backbone-lr",
-        "0.001", "--chunk-scenes", "2",
-    )  # fmt: skip
-    assert code == 0, err
-    for line in (
-        "features: resnet18.rgb.frame + vggish.audio.frame; rows and times of the first",
-        "vggish.audio.frame: 1 videos lack it; nothing is seen in its place",
-        "resnet18: 702,096 weights learn",
-        "vggish: 8,208 weights learn",
-    ):
-        assert line in err
-    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
-    assert float(line.split()[-1]) < 1e-2
-    files = [word for name in ("resnet18", "vggish") for word in ("--weights", f"{name}={run}/{name}.safetensors")]
-    code, _, err = said(
-        "extract", *both, "--missing-audio", "skip", "videos", "--out", tmp_path / "again.zarr", *files
-    )  # fmt: skip
-    assert code == 0, err
-    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
-    assert code == 0, err
-    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
-    assert_cut_off_ends_alike(said, run, tmp_path / "cut", batches=1)
 
 
 def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_path: Path) -> None:
