@@ -56,14 +56,14 @@ class Asked:
     def begun_with(self, specs: Iterable[FeatureSpec]) -> Asked:
         """The same, and where nobody asked for anything else, rows as those that a run was trained on."""
         from extract.scenes import SceneCutting
+        from extract.streams import STREAMS
         from extract.weights import parse_weight_choices
 
         asked = self
         chosen = parse_weight_choices(self.weights, self.backbones)
-        for spec in specs:
+        own = [spec for spec in specs if spec.backbone in self.backbones]
+        for spec in own:
             name = spec.backbone
-            if name not in self.backbones:
-                continue
             given = name in chosen or f"{name}.{spec.stream}" in chosen
             fields: dict[str, Any] = {
                 "dtype": spec.dtype,
@@ -77,10 +77,10 @@ class Asked:
                 fields |= {
                     "fps": or_else(asked.fps, name, spec.fps),
                     "stride": or_else(asked.stride, name, spec.stride),
-                    "levels": (str(spec.granularity),),
-                    "dense": self.dense or spec.dense,
-                    "stream": self.stream or (spec.stream if spec.stream == "flow" else asked.stream),
-                    "flow": self.flow or (spec.settings.get("flow") if spec.settings.get("flow") != "dis" else None),
+                    "levels": tuple(sorted({str(other.granularity) for other in own})),
+                    "dense": asked.dense or spec.dense,
+                    "stream": asked.stream or (spec.stream if spec.stream in STREAMS else None),
+                    "flow": asked.flow or spec.settings.get("flow"),
                 }
             asked = dataclasses.replace(asked, **fields)
         return asked

@@ -70,6 +70,20 @@ def test_a_network_on_flow_learns(said: Said, tmp_path: Path) -> None:
     assert_cut_off_ends_alike(said, tmp_path / "tuned", tmp_path / "cut")
 
 
+def test_a_run_says_of_each_network_how_its_rows_were_made(said: Said, tmp_path: Path) -> None:
+    """One of clips in the convolutional mode, and sound, which knows neither clips nor modes."""
+    learning = ("--backbone", "i3d,vggish")
+    told = extracted_then_tuned(
+        said,
+        tmp_path,
+        ("gated", "--set", "ffn=16", "--set", "hidden=8"),
+        (*learning, "--fps", "vggish=3", "--missing-audio", "skip"),
+        (*learning, *ONE_BY_ONE),
+        ("i3d", "vggish"),
+    )
+    assert "features: i3d.rgb.clip + vggish.audio.frame; rows and times of the first" in told
+
+
 def test_a_network_on_sound_learns(said: Said, tmp_path: Path) -> None:
     """v0.mp4 has no sound; two rows a second."""
     learning = ("--backbone", "vggish")
