@@ -43,10 +43,15 @@ def finetune(
     labels: Annotated[Path | None, typer.Option(help="Label file; else labels.csv or .json beside the videos.")] = None,
     out: shared.Out = None,
     init: Annotated[
-        Path | None, typer.Option(help="Run to begin with: of vl train-head on stored features, or of vl finetune.")
+        Path | None,
+        typer.Option(help="Run to begin with, on rows made as its own: of vl train-head or vl finetune."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="The network that learns, for heads other than stan: vl backbones.")
+        str | None,
+        typer.Option(
+            help="The network that learns, or one for each role; for heads other than stan.",
+            show_default="those of --init",
+        ),
     ] = None,
     features: Annotated[
         list[Path] | None,
@@ -115,7 +120,7 @@ def finetune(
         raise OptionError(f"--dense is convolutional or windowed, not '{printable(dense)}'.")
     if head in SIZES and not {dense, stream, flow} <= {None, "rgb"}:
         raise OptionError(f"{head} sees the pictures of scenes: leave --dense, --stream and --flow out.")
-    names = backbones_of(head, backbone)
+    names = backbones_of(head, backbone, init)
     asked = Asked(
         videos=tuple(os.path.abspath(path) for path in videos),  # noqa: PTH100  # resolve() would follow links
         backbones=names,

@@ -97,8 +97,8 @@ def or_else(given: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
     return {**given, name: value}
 
 
-def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
-    """The networks of a run."""
+def backbones_of(head: str, backbone: str | None, init: Path | None) -> tuple[str, ...]:
+    """The networks of a run: those that are named, else those whose rows the run at `init` was trained on."""
     if head == "stan":
         raise OptionError("which networks learn? stan-small: ResNet-18; stan-large: R(2+1)D-18, too.")
     if head in SIZES:
@@ -109,6 +109,11 @@ def backbones_of(head: str, backbone: str | None) -> tuple[str, ...]:
 
     head_class(head)
     named = split(backbone or "")
+    if not named and init is not None:
+        from extract.backbone import is_name
+        from heads.checkpoint import read_config
+
+        named = tuple(dict.fromkeys(spec.backbone for _, spec in read_config(init).specs if is_name(spec.backbone)))
     if not named:
         raise OptionError(f"name the network that learns below {head}: --backbone i3d")
     return named

@@ -62,23 +62,21 @@ def test_a_run_goes_on_with_the_network_as_its_rows_were_made(said: Said, tmp_pa
 
 def test_a_network_on_flow_learns(said: Said, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
-    learning = ("--backbone", "i3d")
     told = extracted_then_tuned(
-        said, tmp_path, ("meanpool",), (*learning, "--stream", "flow"), (*learning, *ONE_BY_ONE), ("i3d",)
+        said, tmp_path, ("meanpool",), ("--backbone", "i3d", "--stream", "flow"), ONE_BY_ONE, ("i3d",)
     )
     assert "features: i3d.flow.clip" in told
     assert_cut_off_ends_alike(said, tmp_path / "tuned", tmp_path / "cut")
 
 
 def test_a_run_says_of_each_network_how_its_rows_were_made(said: Said, tmp_path: Path) -> None:
-    """One of clips in the convolutional mode, and sound, which knows neither clips nor modes."""
-    learning = ("--backbone", "i3d,vggish")
+    """And which: one of clips in the convolutional mode, and one of sound, which knows neither clips nor modes."""
     told = extracted_then_tuned(
         said,
         tmp_path,
         ("gated", "--set", "ffn=16", "--set", "hidden=8"),
-        (*learning, "--fps", "vggish=3", "--missing-audio", "skip"),
-        (*learning, *ONE_BY_ONE),
+        ("--backbone", "i3d,vggish", "--fps", "vggish=3", "--missing-audio", "skip"),
+        ONE_BY_ONE,
         ("i3d", "vggish"),
     )
     assert "features: i3d.rgb.clip + vggish.audio.frame; rows and times of the first" in told
