@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stores import open_store
+from tests.cli.finetuning import weights
 from tests.extract.labelled import labelled_videos
 from tests.heads.processes import LIMIT_S, TORCHRUN, environment, together
 
@@ -22,7 +23,7 @@ QUICK = ("--set", "embed=16", "--set", "ffn=16", "--set", "num_layers=1")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("ranks")
-    labelled_videos(made / "videos", [14, 23, 32, 41, 50])
+    labelled_videos(made / "videos", [14, 23, 32, 41, 50], sound=True)
     return made
 
 
@@ -66,6 +67,24 @@ def test_a_run_of_two_is_stopped_and_fails_and_is_finished(place: Path) -> None:
         assert [line["epoch"] for line in csv.DictReader(file)] == ["1", "2", "3"]
     for part, videos in (("val", ["v3.mp4"]), ("test", ["v4.mp4"])):
         assert list(open_store(place / "r" / f"{part}.zarr")["scores"]) == videos
+
+
+def test_two_processes_train_pictures_and_sound_as_one_does(place: Path) -> None:
+    """In double precision, by SGD; v0.mp4 has no sound, so that one of the two may have none in a batch."""
+    words = ("finetune", "gated", "videos", "--backbone", "resnet18,vggish", "--fps", "resnet18=4", "--epochs", "2")
+    exact = ("--precision", "fp64", "--optimizer", "sgd", "--lr", "0.1", "--backbone-lr", "0.1", "--augment", "none")
+    small = ("--set", "ffn=16", "--set", "hidden=8", "--set", "dropout=0", "--set", "patience=0", "--batch-size", "2")
+    always = (*words, *exact, *small, "--chunk-scenes", "2", "--workers", "1")
+    (one,) = together(place, VL, *always, "--out", "one", processes=1)
+    assert one.code == 0, one
+    first, second = together(place, VL, *always, "--out", "two")
+    assert (first.code, second.code) == (0, 0), (first, second)
+    alone, shared = (weights(place / name, "best") for name in ("one", "two"))
+    learned = [name for name in alone if alone[name].is_floating_point() and not name.startswith("optim")]
+    assert any(name.startswith("trunks.audio") for name in learned)
+    for name in learned:
+        scale = max(1.0, float(alone[name].abs().max()))
+        assert float((alone[name] - shared[name]).abs().max()) <= 1e-12 * scale, name
 
 
 def left_in(place: Path) -> list[str]:
