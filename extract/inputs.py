@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from extract.decode import Reason
 from stores.errors import VlError
-from stores.names import printable
+from stores.names import file_id, paths_by_id, printable
 from stores.spec import Failure
 
 _NAMES = (
@@ -70,7 +69,7 @@ def enumerate_videos(paths: Iterable[Path | str]) -> Inputs:
         if stat.S_ISDIR(mode):
             _search(path, found)
         else:
-            _take(path, _video_id(path.name), found)
+            _take(path, file_id(path.name), found)
     return _checked(found)
 
 
@@ -78,14 +77,6 @@ def shard(inputs: Sequence[VideoInput], index: int, count: int) -> list[VideoInp
     """Part `index` (from 0) of `count` equal parts of `inputs`; the parts are disjoint and together are everything."""
     assert 0 <= index < count, (index, count)
     return list(inputs[index::count])
-
-
-def _video_id(relative: str) -> str:
-    """The id of a path as the operating system gives it, where undecodable bytes are lone surrogates."""
-    readable = "".join(
-        f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in relative
-    )
-    return unicodedata.normalize("NFC", readable)
 
 
 def _search(root: Path, found: Inputs) -> None:
@@ -102,7 +93,7 @@ def _search(root: Path, found: Inputs) -> None:
                 elif _is_folder(entry):
                     links.append(Path(entry.path))
                 elif _tried(entry):
-                    _take(Path(entry.path), _video_id(os.path.relpath(entry.path, root)), found)
+                    _take(Path(entry.path), file_id(os.path.relpath(entry.path, root)), found)
                 else:
                     found.ignored.append(Path(entry.path))
 
@@ -113,7 +104,7 @@ def _entries(folder: Path, root: Path, visited: set[tuple[int, int]], found: Inp
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
-        name = _video_id(os.path.relpath(folder, root))
+        name = file_id(os.path.relpath(folder, root))
         found.failures.append(Failure(name, Reason.UNREADABLE, f"the folder cannot be listed: {error.strerror}"))
         return
     if (status.st_dev, status.st_ino) in visited:
@@ -170,18 +161,17 @@ def _kind(mode: int) -> str:
 
 def _checked(found: Inputs) -> Inputs:
     """`found` in order, each path once, or an InputError if two paths share an id."""
-    paths: dict[str, Path] = {}
-    for video in found.videos:
-        other = paths.setdefault(video.id, video.path)
-        if other != video.path:
-            raise InputError(
-                f"'{printable(str(other))}' and '{printable(str(video.path))}' would both have the id "
-                f"'{printable(video.id)}'. Give one folder that contains both, or extract them into two stores."
-            )
-    by_bytes = sorted(paths, key=lambda video_id: video_id.encode())
+    paths = paths_by_id(((video.id, video.path) for video in found.videos), _clash)
     failures = {failure.video: failure for failure in found.failures}
     return Inputs(
-        [VideoInput(video_id, paths[video_id]) for video_id in by_bytes],
+        [VideoInput(video_id, path) for video_id, path in paths.items()],
         [failures[video_id] for video_id in sorted(failures, key=lambda video_id: video_id.encode())],
         sorted(set(found.ignored), key=os.fsencode),
+    )
+
+
+def _clash(one: str, other: str, video_id: str) -> InputError:
+    return InputError(
+        f"'{one}' and '{other}' would both have the id '{video_id}'. Give one folder that contains both, or extract "
+        "them into two stores."
     )

@@ -23,9 +23,8 @@ from stores.errors import StoreError
 from stores.foreign import require_proportion
 from stores.hdf5_files import open_member, opened_hdf5
 from stores.import_arrays import require_size
-from stores.import_inputs import readable
 from stores.importing import UNREADABLE, reason_of, words_of
-from stores.names import printable
+from stores.names import file_id, printable
 from stores.spec import Failure
 
 TIMEOUT_S = 60.0  # without an answer, beside the time that the bytes take
@@ -129,7 +128,7 @@ def _walk(group: Any, above: Parts, file: str, seen: set[int]) -> Iterator[Parts
         return
     for name in sorted(group):
         path = (*above, name.decode("utf-8", "surrogateescape"))
-        shown = readable("/".join(path))
+        shown = file_id("/".join(path))
         try:
             member = open_member(group, name, f"{file}: /{printable(shown)}")
         except (StoreError, *UNREADABLE) as error:
@@ -150,7 +149,7 @@ def read_dataset(path: Path, parts: Parts) -> NDArray[Any]:
     """The work of `Hdf5Reader.array`: sizes are known to be in proportion to what is stored before any is taken."""
     import h5py
 
-    where = f"/{printable(readable('/'.join(parts)))}"
+    where = f"/{printable(file_id('/'.join(parts)))}"
     with opened_hdf5(path) as hdf5:
         here = hdf5.id
         for name in parts:

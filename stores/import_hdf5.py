@@ -18,7 +18,7 @@ from stores.array_layouts import Unusable
 from stores.errors import StoreError
 from stores.hdf5_worker import TIMEOUT_S, Hdf5Reader, Parts
 from stores.import_arrays import require_source
-from stores.import_inputs import InputFile, find_files, readable
+from stores.import_inputs import InputFile, find_files
 from stores.importing import (
     UNREADABLE,
     ImportedVideo,
@@ -31,7 +31,7 @@ from stores.importing import (
     reason_of,
     words_of,
 )
-from stores.names import printable
+from stores.names import file_id, printable
 from stores.spec import Failure
 from stores.time_grid import require_times
 
@@ -93,7 +93,7 @@ def _of_file(
         if isinstance(parts, Failure):
             yield parts
             continue
-        video = readable("/".join(parts[:-1] if key is not None else parts))
+        video = file_id("/".join(parts[:-1] if key is not None else parts))
         if not video or (key is not None and parts[-1] != key):
             yield Notice("other arrays", f"{file.name}: /{'/'.join(parts)} is no '{key}' of a group")
             continue

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stores.errors import StoreError
-from stores.names import printable
+from stores.names import file_id, paths_by_id, printable
 from stores.spec import Failure
 
 
@@ -84,14 +83,8 @@ def _name(path: Path, root: Path) -> str:
     return os.path.relpath(path, root)
 
 
-def readable(name: str) -> str:
-    """A name as an id: in normal form C, bytes that are no UTF-8 percent-encoded."""
-    plain = "".join(f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in name)
-    return unicodedata.normalize("NFC", plain)
-
-
 def _take(path: Path, name: str, found: InputFiles) -> None:
-    name = readable(name)
+    name = file_id(name)
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -104,13 +97,9 @@ def _take(path: Path, name: str, found: InputFiles) -> None:
 
 
 def _checked(found: InputFiles) -> InputFiles:
-    paths: dict[str, Path] = {}
-    for file in found.files:
-        other = paths.setdefault(file.name, file.path)
-        if other != file.path:
-            raise StoreError(
-                f"'{printable(other)}' and '{printable(file.path)}' are both named '{printable(file.name)}'. "
-                "Give one folder that holds both."
-            )
-    names = sorted(paths, key=lambda name: name.encode())
-    return InputFiles([InputFile(name, paths[name]) for name in names], found.failures, found.ignored)
+    paths = paths_by_id(((file.name, file.path) for file in found.files), _clash)
+    return InputFiles([InputFile(name, path) for name, path in paths.items()], found.failures, found.ignored)
+
+
+def _clash(one: str, other: str, name: str) -> StoreError:
+    return StoreError(f"'{one}' and '{other}' are both named '{name}'. Give one folder that holds both.")

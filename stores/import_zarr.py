@@ -22,9 +22,8 @@ from stores.errors import StoreError
 from stores.files import FilePool
 from stores.foreign import ForeignArray, require_proportion
 from stores.import_arrays import require_size, require_source
-from stores.import_inputs import readable
 from stores.importing import UNREADABLE, ImportedVideo, ImportOptions, ImportSource, Item, Job, Part, words_of
-from stores.names import printable
+from stores.names import file_id, printable
 from stores.spec import Failure
 from stores.zarr_store import is_zarr_store
 
@@ -57,7 +56,7 @@ def zarr_source(paths: Sequence[Path], options: ImportOptions, key: str | None) 
                     continue
                 parts = item.split("/")[1:] or [real.stem]
                 if key is None or parts[-1] == key:
-                    name = readable("/".join(parts[:-1] if key is not None else parts))
+                    name = file_id("/".join(parts[:-1] if key is not None else parts))
                     yield Job(name or real.stem, (options.stream,), partial(_read, pool, item, options.stream))
 
     return ImportSource(items(), options)
@@ -80,10 +79,10 @@ def _walk(pool: FilePool, key: str, depth: int) -> Iterator[str | Failure]:
         folder = os.path.join(pool.root, key)  # noqa: PTH118
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except (StoreError, *UNREADABLE) as error:
-        yield Failure(readable(key), "decode_error", words_of(error))
+        yield Failure(file_id(key), "decode_error", words_of(error))
         return
     if depth >= MAX_DEPTH:
-        yield Failure(readable(key), "decode_error", f"more than {MAX_DEPTH} groups below each other")
+        yield Failure(file_id(key), "decode_error", f"more than {MAX_DEPTH} groups below each other")
         return
     for name in names:
         yield from _walk(pool, f"{key}/{name}", depth + 1)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import unicodedata
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from stores.errors import StoreError
+from stores.errors import StoreError, VlError
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a cell that a spreadsheet would run
 _SET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,127}")
@@ -69,3 +72,28 @@ def new_segment_name() -> str:
 def is_segment_name(name: str) -> bool:
     """Whether `name` has the form of `new_segment_name`."""
     return _SEGMENT.fullmatch(name) is not None
+
+
+def file_id(name: str) -> str:
+    r"""The id of a path as the operating system gives it: in normal form C, bytes that are no UTF-8 percent-encoded.
+
+    >>> file_id("e\u0301t\udce9.mp4")
+    '\xe9t%E9.mp4'
+    """
+    plain = "".join(f"%{ord(letter) - 0xDC00:02X}" if 0xDC80 <= ord(letter) <= 0xDCFF else letter for letter in name)
+    return unicodedata.normalize("NFC", plain)
+
+
+def paths_by_id(files: Iterable[tuple[str, Path]], clash: Callable[[str, str, str], VlError]) -> dict[str, Path]:
+    """Id to path, in the order of the ids' bytes; a path may come twice.
+
+    Args:
+        files: ids and paths.
+        clash: the error for two printable paths that share a printable id.
+    """
+    paths: dict[str, Path] = {}
+    for name, path in files:
+        other = paths.setdefault(name, path)
+        if other != path:
+            raise clash(printable(other), printable(path), printable(name))
+    return {name: paths[name] for name in sorted(paths, key=lambda name: name.encode())}
