@@ -92,14 +92,12 @@ def is_remote(path: Path) -> bool:
 @lru_cache(maxsize=64)
 def _connect(bucket: str, endpoint: str | None) -> ObjectStore:
     """The client of one bucket; it is safe in threads, and reads the environment itself."""
-    try:
-        from obstore.store import MemoryStore, from_url
-    except ImportError as error:
-        raise StoreError(f"{bucket} needs the package obstore: pip install 'vl[remote]'.") from error
-    if bucket.startswith("memory:"):
-        return MemoryStore()
     plain = endpoint is not None and endpoint.startswith("http://")
     with talking(bucket):
+        from obstore.store import MemoryStore, from_url
+
+        if bucket.startswith("memory:"):
+            return MemoryStore()
         return from_url(
             bucket,
             client_options={"connect_timeout": "10s", "timeout": f"{TRY_SECONDS}s", "allow_http": plain},
@@ -113,9 +111,12 @@ def talking(what: object) -> Iterator[None]:
 
     Raises:
         RemoteError: it cannot be reached, or does not let us.
+        StoreError: the package that speaks to object stores is not installed.
     """
-    from obstore.exceptions import BaseError
-
+    try:
+        from obstore.exceptions import BaseError
+    except ImportError as error:
+        raise StoreError(f"{printable(what)} needs the package obstore: pip install 'vl[remote]'.") from error
     try:
         yield
     except FileNotFoundError:

@@ -61,10 +61,13 @@ def _may_become_store(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
-    # An object store has no empty folders: what another writer makes first is the group, and nothing beside it.
-    if is_remote(path) and names == {"zarr.json"} and (path / "zarr.json").read_bytes() == json.dumps(GROUP).encode():
+    # An object store has no empty folders: the group comes first, then segments, and with the first record `commits`.
+    # Until then, minutes for a long video, another writer may come, or the same one again after a kill.
+    if is_remote(path) and "zarr.json" in names and (path / "zarr.json").read_bytes() == json.dumps(GROUP).encode():
+        names.remove("zarr.json")
+    if all(name in FOLDERS or name.startswith(".zarr.json.") for name in names):
         return True
-    return "commits" in names or all(name in FOLDERS or name.startswith(".zarr.json.") for name in names)
+    return (path / "commits").is_dir()  # asked after the names: a writer at work may just have made it
 
 
 def require_specs(path: Path, specs: Mapping[str, FeatureSpec]) -> None:
