@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heads.options import TrainOptions
     from heads.ranks import Ranks
     from heads.run_plan import RunPlan
+    from stores.spec import FeatureStore
 
 MOST_TILE_ROWS = 64  # of the convolutional mode, where all rows go through at once
 RECIPE = {"batch_size": 2, "standardise": False, "schedule": "cosine", "epochs": 10}  # where nobody says otherwise
@@ -49,8 +50,7 @@ def finetune(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="The network that learns, or one for each role; for heads other than stan.",
-            show_default="those of --init",
+            help="The networks that learn, as i3d,vggish; for heads other than stan.", show_default="those of --init"
         ),
     ] = None,
     features: Annotated[
@@ -58,7 +58,8 @@ def finetune(
         typer.Option(help="Feature store of rows that no network of the run makes, as gated's sound."),
     ] = None,
     stream: Annotated[
-        str | None, typer.Option(help="rgb, or flow where the network has it.", show_default="that of --init, or rgb")
+        str | None,
+        typer.Option(help="rgb, flow, or both as rgb,flow.", show_default="those of --init, or rgb"),
     ] = None,
     flow: Annotated[str | None, typer.Option(help="How flow is computed, as for vl extract.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME, PATH or random, as for vl extract.")] = None,
@@ -137,7 +138,7 @@ def finetune(
         augment=augment or ("stan" if head in SIZES else "jitter"),
         levels=levels_of(head),
         dense=dense,
-        stream=stream,
+        streams=split(stream or ""),
         flow=absolute(flow) if flow is not None else None,
     )
     tuning = {
@@ -230,7 +231,7 @@ def start(
     if any(network.convolutional for network in plan.networks):
         tuning = {**tuning, "chunk": min(tuning["chunk"], 1)}  # a clip has as many rows as go through at once
     learning = SIZES.get(head, asked.backbones)
-    sets = tuple(name for name, spec in plan.specs.items() if spec.backbone in learning)
+    tuned = tuple(name for name, spec in plan.specs.items() if spec.backbone in learning)
     run_plan: RunPlan = plan_run(
         name,
         [videos.store],
@@ -240,9 +241,10 @@ def start(
         lists=lists,
         split_seed=split_seed,
         label_source=str(label_file),
+        sets=sets_of(init, [videos.store, *stored]),
         init=init,
         finetune={
-            "options": {**tuning, "learning": sets},
+            "options": {**tuning, "learning": tuned},
             "clips": dataclasses.asdict(asked),
         },
         beside=stored,
@@ -276,6 +278,15 @@ def training_options(name: str, settings: tuple[str, ...], init: Path | None) ->
     if "stride" not in given:  # each row is made once when videos are scored
         training = dataclasses.replace(training, stride=training.window)
     return options, training
+
+
+def sets_of(init: Path | None, stores: Sequence[FeatureStore]) -> tuple[str, ...]:
+    """The feature sets of a run to begin with, in its order; none where the stores have others."""
+    from heads.checkpoint import read_config
+
+    entries = read_config(init).features if init is not None else ()
+    known = all(any(entry["set"] in store for store in stores) for entry in entries)
+    return tuple(f"{entry['role']}={entry['set']}" for entry in entries) if known else ()
 
 
 def chunk_of(given: int | None, batch_norm: str, checkpoint_activations: bool) -> int:

@@ -44,13 +44,13 @@ class Asked:
     levels: tuple[str, ...] = ()  # of the rows, where these are no scenes; none: the networks' default
     dense: str | None = None  # convolutional or windowed, where rows are no scenes; None: windowed
     tile_rows: int = 8  # of the convolutional mode: how many are made at once
-    stream: str | None = None  # rgb or flow; None: rgb
+    streams: tuple[str, ...] = ()  # rgb, flow; none: rgb
     flow: str | None = None  # how it is computed, as for vl extract
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
         """What a run's config keeps."""
-        lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels")}
+        lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels", "streams")}
         return cls(**{**fields, **lists})
 
     def begun_with(self, specs: Iterable[FeatureSpec]) -> Asked:
@@ -62,12 +62,16 @@ class Asked:
         asked = self
         chosen = parse_weight_choices(self.weights, self.backbones)
         own = [spec for spec in specs if spec.backbone in self.backbones]
+        if not self.streams:
+            seen = {spec.stream for spec in own}
+            asked = dataclasses.replace(asked, streams=tuple(stream for stream in STREAMS if stream in seen))
         for spec in own:
             name = spec.backbone
-            given = name in chosen or f"{name}.{spec.stream}" in chosen
+            stream = network_name(name, spec.stream)
+            given = name in chosen or stream in chosen
             fields: dict[str, Any] = {
                 "dtype": spec.dtype,
-                "weights": asked.weights if given else (*asked.weights, f"{name}={spec.weights}"),
+                "weights": asked.weights if given else (*asked.weights, f"{stream}={spec.weights}"),
                 "frames": or_else(asked.frames, name, spec.window),
             }
             if self.scenes:
@@ -79,7 +83,6 @@ class Asked:
                     "stride": or_else(asked.stride, name, spec.stride),
                     "levels": tuple(sorted({str(other.granularity) for other in own})),
                     "dense": asked.dense or spec.dense,
-                    "stream": asked.stream or (spec.stream if spec.stream in STREAMS else None),
                     "flow": asked.flow or spec.settings.get("flow"),
                 }
             asked = dataclasses.replace(asked, **fields)
@@ -95,6 +98,15 @@ def or_else(given: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
     if value is None or name in given or "" in given:
         return dict(given)
     return {**given, name: value}
+
+
+def network_name(backbone: str, stream: str) -> str:
+    """What one of the networks of a backbone is called by, as `--weights` has it.
+
+    >>> network_name("i3d", "rgb"), network_name("i3d", "flow"), network_name("vggish", "audio")
+    ('i3d', 'i3d.flow', 'vggish')
+    """
+    return f"{backbone}.{stream}" if stream == "flow" else backbone
 
 
 def backbones_of(head: str, backbone: str | None, init: Path | None) -> tuple[str, ...]:
@@ -169,7 +181,7 @@ def open_videos(asked: Asked, device: str, workers: int, folder: Path, look: boo
         fps=asked.fps,
         stride=asked.stride,
         window=asked.frames,
-        streams=(asked.stream or "rgb",),
+        streams=asked.streams or ("rgb",),
         flow=asked.flow,
         dense=None if asked.scenes else asked.dense or "windowed",
         dtype=asked.dtype,
@@ -219,7 +231,7 @@ def clip_network(of: ClipSet) -> ClipNetwork:
     tile = of.tile_rows * network.stride + 2 * clip.halo
     return ClipNetwork(
         network.backbone,
-        network.backbone.name,
+        network_name(network.backbone.name, network.backbone.stream),
         of.level,
         (tile if network.convolutional else network.window, clip.crop, clip.crop, len(clip.mean)),
         convolutional=network.convolutional,

@@ -9,8 +9,8 @@ for a crop of 224, in that proportion for others; a crop anywhere; turned left t
 
 Flow is computed between frames that were resized and turned, and cropped then; so what was turned moves the other way.
 
-A draw is a function of (seed, epoch, video, scene, feature set) and of the size of the frames alone: all frames of a
-scene are changed alike, and neither batches nor workers have a say in it.
+A draw is a function of (seed, epoch, video, scene, backbone) and of the size of the frames alone: all frames of a scene
+are changed alike, a backbone's streams see the same part, and neither batches nor workers have a say in it.
 
 Shape letters: T frames, H height, W width.
 """
@@ -41,9 +41,9 @@ SHORT_SIDE = 120 / 112  # of a clip by its crop
 TRIES = 10  # to place a rectangle of a drawn area and shape
 
 
-def generator(seed: int, epoch: int, video: str, scene: int, set_name: str) -> Generator:
+def generator(seed: int, epoch: int, video: str, scene: int, backbone: str) -> Generator:
     """The random numbers of one scene in one epoch."""
-    return np.random.default_rng([seed, epoch, zlib.crc32(video.encode()), scene, zlib.crc32(set_name.encode())])
+    return np.random.default_rng([seed, epoch, zlib.crc32(video.encode()), scene, zlib.crc32(backbone.encode())])
 
 
 def augmented(frames: Tensor, clip: ClipFormat, kind: Augment, random: Generator) -> Tensor:

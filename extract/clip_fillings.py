@@ -85,7 +85,7 @@ class PictureFilling:
     def __init__(
         self, part: SetPart, of: PictureSet, augment: Augment, random: Callable[[int, str], Generator]
     ) -> None:
-        """`random`: of a scene and a set, the numbers by which its frames are changed, anew for every call."""
+        """`random`: of a scene and a backbone, the numbers by which its frames are changed, anew for every call."""
         self.part, self.augment, self.random = part, augment, random
         self.clip, self.decoded = of.network.backbone.clip, part.numbers_F
         self.frames = torch.empty(len(part.numbers_F), self.clip.crop, self.clip.crop, 3, dtype=torch.uint8)
@@ -98,7 +98,7 @@ class PictureFilling:
         scene_F = self.part.scene_F[place_F]
         for scene in np.unique(scene_F):
             of_scene = np.flatnonzero(scene_F == scene)
-            random = self.random(int(scene), self.part.of.name)
+            random = self.random(int(scene), self.part.of.spec.backbone)
             changed = augmented(images[torch.from_numpy(of_scene)], self.clip, self.augment, random)
             self.frames[torch.from_numpy(place_F[of_scene])] = changed
         self.count += len(place_F)
@@ -124,7 +124,7 @@ class FlowFilling:
         assert of.network.flow is not None, "this network sees frames"
         assert not part.scene_F.any(), "scenes have no flow"
         self.part, self.augment, self.last = part, augment, count - 1
-        self.random = random(0, part.of.name)
+        self.random = random(0, part.of.spec.backbone)
         self.clip, self.method = of.network.backbone.clip, of.network.flow.method
         numbers_F = np.minimum(part.numbers_F, max(self.last - 1, 0))  # the last frame has the flow of the one before
         self.decoded = np.unique(np.minimum(np.concatenate([numbers_F, numbers_F + 1]), max(self.last, 0)))

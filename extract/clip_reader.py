@@ -259,6 +259,6 @@ class _Pass:
         return found
 
 
-def scene_generator(draw: tuple[int, int], video: str, scene: int, name: str) -> Generator:
-    """The random numbers of a scene of a set, for a seed and an epoch."""
-    return generator(*draw, video, scene, name)
+def scene_generator(draw: tuple[int, int], video: str, scene: int, backbone: str) -> Generator:
+    """The random numbers of a scene for a backbone, in an epoch of a seed."""
+    return generator(*draw, video, scene, backbone)

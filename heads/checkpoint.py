@@ -240,13 +240,9 @@ def build_model(config: RunConfig, networks: Mapping[str, ClipNetwork] | None = 
             "that were extracted with its networks: vl extract --weights NAME=RUN/NAME.safetensors."
         )
     tuning = TuneOptions.from_dict(config.finetune["options"])
-    roles = {str(entry["role"]): str(entry["set"]) for entry in config.features}
-    if len(roles) < len(config.features):
-        named = " and ".join(str(entry["set"]) for entry in config.features)
-        raise HeadError(f"a network is trained for each role of a head, and nothing stands beside it, not {named}.")
-    learning = [role for role, name in roles.items() if name in tuning.learning]
-    below = {role: networks[name] for role, name in roles.items() if name in networks}  # other roles are of stored rows
-    return EndToEnd(built, widths, below, learning, tuning).to(dtype)
+    roles = {str(entry["set"]): str(entry["role"]) for entry in config.features}
+    below = {name: networks[name] for name in roles if name in networks}  # other sets are of stored rows
+    return EndToEnd(built, widths, below, tuning.learning, tuning, roles).to(dtype)
 
 
 def load_run(path: Path, device: torch.device | str = "cpu", networks: Mapping[str, ClipNetwork] | None = None) -> Run:

@@ -66,14 +66,17 @@ class ClipWindows(Windows):
     ) -> None:
         super().__init__(sources, videos, device=device, labels=labels, resident=False)
         self.reader, self.seed = clips.reader, seed
-        made = [index for index, source in enumerate(sources) if source.features.name in clips.networks]
-        self.made = {sources[index].role: sources[index].features.name for index in made}
-        assert self.sources[0].role in self.made, "the rows of the clips are the time grid"
-        self.stored = tuple(index for index, source in enumerate(sources) if source.role not in self.made)
-        self.joined: dict[str, list[Join]] = {}  # of roles whose rows have other times than the grid's, for each video
-        for index in made[1:]:
-            if (joins := self._joins[index]) is not None and not self._on_grid(index):
-                self.joined[sources[index].role] = joins
+        names = [source.features.name for source in self.sources]
+        self.made = {
+            name: source.role for name, source in zip(names, self.sources, strict=True) if name in clips.networks
+        }
+        assert names[0] in self.made, "the rows of the clips are the time grid"
+        self.stored = tuple(index for index, name in enumerate(names) if name not in self.made)
+        self.joined: dict[str, list[Join]] = {}  # of sets whose rows have other times than the grid's, for each video
+        for index, name in enumerate(names):
+            joins = self._joins[index]
+            if name in self.made and joins is not None and not self._on_grid(index):
+                self.joined[name] = joins
 
     def _on_grid(self, index: int) -> bool:
         """Whether a set has the very rows of the grid, as scenes have in every set."""
@@ -98,8 +101,8 @@ class ClipWindows(Windows):
         stop_B = np.minimum(crops.start_B + crops.length, self.rows_V[crops.video_B])
         for video, start, stop in zip(crops.video_B.tolist(), crops.start_B.tolist(), stop_B.tolist(), strict=True):
             rows: dict[str, tuple[int, int]] = {}
-            for role, name in self.made.items():
-                joins = self.joined.get(role)
+            for name in self.made:
+                joins = self.joined.get(name)
                 rows[name] = (start, stop) if joins is None else joins[video].window(start, stop).source_range
             found.append((self.videos[video], rows))
         return found
@@ -107,10 +110,14 @@ class ClipWindows(Windows):
     def clip_batch(self, crops: Crops, given: Sequence[Mapping[str, Clips]]) -> ClipBatch:
         """The batch of these clips; rows beyond a video's end, and those that a role lacks, are masked."""
         batch = self.batch(crops)  # what is stored, and where rows are
-        clips = {role: joined([of[name] for of in given]) for role, name in self.made.items()}
-        joins = {role: self.gathered(joins, crops) for role, joins in self.joined.items()}
-        present = {role: (weight_BNM > 0).any(2).to(self.device) for role, (_, weight_BNM) in joins.items()}
-        mask = {role: of_role & present[role] if role in present else of_role for role, of_role in batch.mask.items()}
+        clips = {name: joined([of[name] for of in given]) for name in self.made}
+        joins = {name: self.gathered(joins, crops) for name, joins in self.joined.items()}
+        mask = dict(batch.mask)
+        for role in set(self.made.values()):
+            of_role = [name for name, other in self.made.items() if other == role]
+            if all(name in joins for name in of_role):  # else some set has every row
+                present = [(joins[name][1] > 0).any(2) for name in of_role]
+                mask[role] = mask[role] & torch.stack(present).any(0).to(self.device)
         return ClipBatch(**{**vars(batch), "mask": mask}, clips=clips, joins=joins)
 
     def gathered(self, joins: Sequence[Join], crops: Crops) -> Gathered:

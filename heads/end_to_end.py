@@ -34,7 +34,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from heads.head import Batch, Head, HeadError, Scores
+from heads.head import Batch, Head, HeadError, Scores, wide
 from heads.standardise import Model
 from stores.names import printable
 from stores.spec import Granularity
@@ -111,8 +111,8 @@ Gathered = tuple[Tensor, Tensor]
 class ClipBatch(Batch):
     """A batch with rows that are still clips: their roles are not in `features` until networks have seen them."""
 
-    clips: dict[str, Clips] = field(default_factory=dict)  # by role; the real rows of all windows, one after the other
-    joins: dict[str, Gathered] = field(default_factory=dict)  # of the roles whose rows have times of their own
+    clips: dict[str, Clips] = field(default_factory=dict)  # by feature set; real rows of all windows, one after another
+    joins: dict[str, Gathered] = field(default_factory=dict)  # of the sets whose rows have times of their own
 
 
 class Trunk(nn.Module):
@@ -164,9 +164,11 @@ class EndToEnd(Model):
     """Standardisation and head over networks that see the clips themselves; also takes rows, as a plain model does.
 
     Args:
-        networks: role to the network that makes its rows; copied, so that several models never share weights. Rows of
-            other roles come with the batches.
-        learning: roles whose networks learn.
+        networks: feature set to the network that makes its rows; copied, so that several models never share weights.
+            Rows of roles without networks come with the batches.
+        learning: sets whose networks learn.
+        roles: set to the role of its rows, where that has another name. The rows of several sets of one role are
+            concatenated in the order of `networks`.
 
     Raises:
         HeadError: a pattern of `options.freeze` names no weight, or leaves no network anything to learn.
@@ -179,15 +181,17 @@ class EndToEnd(Model):
         networks: Mapping[str, ClipNetwork],
         learning: Iterable[str],
         options: TuneOptions,
+        roles: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(head, widths)
         self.options = options
+        self.roles = {name: (roles or {}).get(name, name) for name in networks}
         require_known(options.freeze, head, networks.values())
         chosen = set(learning)
         self.trunks = nn.ModuleDict(
             {
-                role: Trunk(network._replace(module=copy.deepcopy(network.module)), options, role in chosen)
-                for role, network in networks.items()
+                part_name(name): Trunk(network._replace(module=copy.deepcopy(network.module)), options, name in chosen)
+                for name, network in networks.items()
             }
         )
         if not any(weight.requires_grad for weight in self.trunks.parameters()):
@@ -200,24 +204,45 @@ class EndToEnd(Model):
         """The head's scores of clips, or of rows."""
         if isinstance(batch, ClipBatch):
             *_, last = batch.clips
-            made = {role: self.features(role, batch, keep=role == last) for role in batch.clips}
+            parts: dict[str, list[Tensor]] = {}
+            for name in batch.clips:
+                of_role = parts.setdefault(self.roles[name], [])
+                first = sum(rows.shape[-1] for rows in of_role)
+                of_role.append(self.features(name, batch, first, keep=name == last))
+            made = {
+                role: of_role[0] if len(of_role) == 1 else torch.cat(of_role, -1) for role, of_role in parts.items()
+            }
             batch = dataclasses.replace(batch, features={**batch.features, **made})
         return super().forward(batch)
 
-    def features(self, role: str, batch: ClipBatch, keep: bool = False) -> Tensor:
-        """(B, N, *row_shape) of one role, zeros where no row is; `keep` as for `rows`."""
-        mask_BN = batch.mask[role]
-        rows = self.rows(role, batch.clips[role], keep)
-        if role in batch.joins:
-            return gathered(rows, *batch.joins[role])
-        wide = mask_BN.reshape(*mask_BN.shape, *(1,) * (rows.dim() - 1))
-        empty = rows.new_zeros(*mask_BN.shape, *rows.shape[1:])
-        return empty.masked_scatter(wide.expand_as(empty), rows)  # by a mask, which costs the host no wait
+    def features(self, name: str, batch: ClipBatch, first: int = 0, keep: bool = False) -> Tensor:
+        """(B, N, *row_shape) of one set, zeros beyond a video's end.
 
-    def rows(self, role: str, clips: Clips, keep: bool = False) -> Tensor:
-        """(R, *row_shape) of one role's clips, chunk by chunk; `keep` the activations of the last one."""
-        trunk = self.trunks[role]
+        Args:
+            name: of the set.
+            batch: with its clips.
+            first: where the set's features begin in its role: the mean of these stands in for a row that it lacks.
+            keep: as for `rows`.
+        """
+        role = self.roles[name]
+        mask_BN = batch.mask[role]
+        rows = self.rows(name, batch.clips[name], keep)
+        if name in batch.joins:
+            of_grid, present_BN = gathered(rows, *batch.joins[name])
+            fill = self.standardise.means[role][first : first + rows.shape[-1]].to(rows.dtype)
+            return torch.where(wide(present_BN, of_grid), of_grid, fill)
+        empty = rows.new_zeros(*mask_BN.shape, *rows.shape[1:])
+        return empty.masked_scatter(wide(mask_BN, empty).expand_as(empty), rows)  # by a mask: the host need not wait
+
+    def trunk(self, name: str) -> Trunk:
+        """The network of a set."""
+        trunk = self.trunks[part_name(name)]
         assert isinstance(trunk, Trunk)
+        return trunk
+
+    def rows(self, name: str, clips: Clips, keep: bool = False) -> Tensor:
+        """(R, *row_shape) of one set's clips, chunk by chunk; `keep` the activations of the last one."""
+        trunk = self.trunk(name)
         frames, index, wanted_K2 = clips
         place = torch.empty(0, device=next(trunk.parameters()).device)
         learns = trunk.learns and torch.is_grad_enabled()
@@ -265,18 +290,26 @@ def of_one_length(index: Sequence[Tensor], wanted_K2: Tensor, most: int) -> list
     ]
 
 
-def gathered(rows: Tensor, index_BNM: Tensor, weight_BNM: Tensor) -> Tensor:
-    """(R, *row_shape) rows to the (B, N, *row_shape) weighted means of some of them; zeros where there is none.
+def part_name(set_name: str) -> str:
+    """A feature set's name where names of modules have dots between them."""
+    return set_name.replace(".", "-")
+
+
+def gathered(rows: Tensor, index_BNM: Tensor, weight_BNM: Tensor) -> tuple[Tensor, Tensor]:
+    """(R, *row_shape) rows to (B, N, *row_shape) weighted means of some of them, zeros where there is none; and (B, N)
+    where there is one.
 
     By an index with a place for each row that could be part of a mean: no sum depends on the order of additions.
     """
     if not len(rows):
-        return rows.new_zeros(*index_BNM.shape[:2], *rows.shape[1:])
+        shape = index_BNM.shape[:2]
+        return rows.new_zeros(*shape, *rows.shape[1:]), torch.zeros(shape, dtype=torch.bool, device=rows.device)
     if rows.device.type == "cuda":
         index_BNM, weight_BNM = index_BNM.pin_memory(), weight_BNM.pin_memory()
     index_BNM = index_BNM.to(rows.device, non_blocking=True)
     weight_BNM = weight_BNM.to(rows.device, rows.dtype, non_blocking=True)
-    return (rows[index_BNM] * weight_BNM.reshape(*weight_BNM.shape, *(1,) * (rows.dim() - 1))).sum(2)
+    means = (rows[index_BNM] * weight_BNM.reshape(*weight_BNM.shape, *(1,) * (rows.dim() - 1))).sum(2)
+    return means, (weight_BNM > 0).any(2)
 
 
 def clip_rows(trunk: Trunk) -> tuple[int, ...]:

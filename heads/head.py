@@ -47,6 +47,11 @@ class Batch:
     class_weights: Tensor | None = None  # (C,) how much a positive label of each class counts; None: 1
 
 
+def wide(mask_BN: Tensor, values: Tensor) -> Tensor:
+    """The mask with an axis of length 1 for each axis of a row of (B, N, ...) values."""
+    return mask_BN.reshape(*mask_BN.shape, *(1,) * (values.dim() - 2))
+
+
 @dataclass
 class Scores:
     """What every head gives, in training and in evaluation alike."""

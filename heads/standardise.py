@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heads.head import Batch, Head, Scores
+from heads.head import Batch, Head, Scores, wide
 
 
 class Standardise(nn.Module):
@@ -44,8 +44,7 @@ class Standardise(nn.Module):
         features = {}
         for role, values in batch.features.items():
             mean, std = self.get_buffer(f"{role}_mean"), self.get_buffer(f"{role}_std")
-            mask = batch.mask[role].reshape(*batch.mask[role].shape, *(1,) * (values.dim() - 2))
-            features[role] = ((values - mean) / std).masked_fill(~mask, 0)
+            features[role] = ((values - mean) / std).masked_fill(~wide(batch.mask[role], values), 0)
         return dataclasses.replace(batch, features=features)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heads.checkpoint import BEST, Run, create_run, file_sha256, load_tensors, save_tensors
-from heads.end_to_end import EndToEnd, Trunk
+from heads.end_to_end import EndToEnd
 from stores.labels import Labels
 from stores.names import slug
 from stores.spec import FeatureSpec
@@ -33,11 +33,10 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
     files: list[Path] = []
     features: list[Mapping[str, Any]] = []
     for entry in config.features:
-        if entry["role"] not in model.trunks:
+        if entry["set"] not in model.roles:
             features.append(entry)  # of stored rows, which are what they were
             continue
-        trunk = model.trunks[str(entry["role"])]
-        assert isinstance(trunk, Trunk)
+        trunk = model.trunk(str(entry["set"]))
         spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)
         if trunk.learns:
             file = trained.path / f"{slug(trunk.name, 100)}.safetensors"

@@ -75,32 +75,32 @@ def memory_plan(
 
     Args:
         rows: real rows of each window of the batch.
-        others: the same of roles whose rows have times of their own.
+        others: the same of sets whose rows have times of their own.
     """
     weights = list(model.parameters())
     learning = sum(size_of(weight) for weight in weights if weight.requires_grad)
     states = {"sgd": 1 if options.momentum else 0}.get(options.optimizer, 2)
-    trunks = {role: trunk_of(model, role) for role in model.trunks}
-    shapes = {role: clip_rows(trunk) for role, trunk in trunks.items()}
+    trunks = {name: model.trunk(name) for name in model.roles}
+    shapes = {name: clip_rows(trunk) for name, trunk in trunks.items()}
     own = {**dict.fromkeys(trunks, rows), **(others or {})}
     clips = {
-        role: sum(-(-length // (trunks[role].form.rows or shapes[role][0])) for length in own[role]) for role in trunks
+        name: sum(-(-length // (trunks[name].form.rows or shapes[name][0])) for length in own[name]) for name in trunks
     }
     of_chunk, one_by_one, most = [0], False, 0
-    for role, trunk in trunks.items():
-        at_once = min(model.options.chunk or clips[role], clips[role])
+    for name, trunk in trunks.items():
+        at_once = min(model.options.chunk or clips[name], clips[name])
         most = max(most, at_once)
         if trunk.learns:
             of_chunk.append(activations(trunk) * at_once)
-            one_by_one |= at_once < clips[role]  # then no chunk's activations are kept while another one runs
+            one_by_one |= at_once < clips[name]  # then no chunk's activations are kept while another one runs
     everything = sum(map(size_of, weights)) * (2 if options.ema else 1)
     return MemoryPlan(
         parameters=everything,
         gradients=learning,
         optimizer=states * learning,
         activations=(max if one_by_one else sum)(of_chunk),
-        head=head_activations(model, {role: shape[1:] for role, shape in shapes.items()}, sum(rows)),
-        frames=sum(clips[role] * size_of(trunk.form.empty_clip()) for role, trunk in trunks.items()),
+        head=head_activations(model, {name: shape[1:] for name, shape in shapes.items()}, sum(rows)),
+        frames=sum(clips[name] * size_of(trunk.form.empty_clip()) for name, trunk in trunks.items()),
         rows=sum(rows),
         at_once=most,
     )
@@ -115,10 +115,10 @@ def head_activations(model: EndToEnd, made: Mapping[str, tuple[int, ...]], rows:
     """Bytes that the head keeps of one pass over so many rows, as one window.
 
     Args:
-        made: role to the shape of the rows that a network makes; rows of other roles are vectors.
+        made: set to the shape of the rows that a network makes; rows of roles without networks are vectors.
     """
-    names = {role: f"{role}_mean" for role in model.standardise.roles}
-    shapes = {role: made.get(role) or (len(model.standardise.get_buffer(name)),) for role, name in names.items()}
+    height_and_width = {model.roles[name]: rest for name, (*rest, _) in made.items()}
+    shapes = {role: (*height_and_width.get(role, ()), len(mean)) for role, mean in model.standardise.means.items()}
     dtype = next(model.head.parameters()).dtype
     features = {role: torch.empty(1, rows, *shape, dtype=dtype, device="meta") for role, shape in shapes.items()}
     mask = {role: torch.ones(1, rows, dtype=torch.bool, device="meta") for role in features}
@@ -162,26 +162,28 @@ def check_tuning(training: Training, clips: Videos, sources: Sequence[Source]) -
     assert isinstance(model, EndToEnd)
     assert isinstance(windows, ClipWindows)
     learning = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    networks = [trunk for trunk in model.trunks.values() if isinstance(trunk, Trunk)]
-    for trunk in networks:
+    for name in model.roles:
+        trunk = model.trunk(name)
         count = sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad)
         training.observer.note(f"{trunk.name}: {f'{count:,} weights learn' if count else 'stays as it came'}")
     training.observer.note(f"weights to be trained: {learning:,} in all")
     longest = max(training.plan(0), key=lambda of: int(rows_of(windows, of).sum()))
     parts = windows.parts(longest)
-    others = {role: [int(np.ptp(rows[windows.made[role]])) for _, rows in parts] for role in windows.joined}
+    others = {name: [int(np.ptp(rows[name])) for _, rows in parts] for name in windows.joined}
     plan = memory_plan(model, options, *rows_of(windows, longest).tolist(), others=others)
     training.observer.note(plan.words())
     if (training.folder / "last.safetensors").exists():
         return  # it has learned by now
-    for role, name in windows.made.items():  # extraction shall run with the weights that this run begins with
-        clips.networks[name].module.load_state_dict(trunk_of(model, role).backbone.state_dict())
+    for name in windows.made:  # extraction shall run with the weights that this run begins with
+        clips.networks[name].module.load_state_dict(model.trunk(name).backbone.state_dict())
     clips.store.close()
     with_rows = [video for video in (*training.train, *training.val) if windows.rows_V[video]]
     chosen = sorted(with_rows, key=lambda video: int(windows.rows_V[video]))[:COMPARED]
     names = [windows.videos[video] for video in chosen]
     stored = Windows(sources, names, device=windows.device, resident=True)
     seen = ClipWindows(sources, names, device=windows.device, clips=clips)
+    for of in (stored, seen):
+        of.fill_missing(model.standardise.means)
     difference = require_stored_logits(model, seen, stored, range(len(names)), options.window)
     training.observer.note(
         f"end to end, {len(names)} videos have the logits of stored features: largest difference {difference:.2g}"
@@ -192,13 +194,6 @@ def rows_of(windows: ClipWindows, crops: Crops) -> NDArray[np.int64]:
     """(B,) real rows of each window of a batch."""
     rows: NDArray[np.int64] = np.minimum(windows.rows_V[crops.video_B] - crops.start_B, crops.length)
     return rows
-
-
-def trunk_of(model: EndToEnd, role: str) -> Trunk:
-    """The network of a role."""
-    trunk = model.trunks[role]
-    assert isinstance(trunk, Trunk)
-    return trunk
 
 
 @contextlib.contextmanager
@@ -228,7 +223,7 @@ def require_stored_logits(
         HeadError: they differ by more than rounding explains: the networks would not begin where the head ended.
     """
     difference = 0.0
-    tolerance = max(TOLERANCE[source.spec.dtype] for source in clips.sources if source.role in clips.made)
+    tolerance = max(TOLERANCE[source.spec.dtype] for source in clips.sources if source.features.name in clips.made)
     whole = model.head.level == "video"
     lengths = [int(rows) if whole else min(int(rows), window, MOST_ROWS) for rows in clips.rows_V[list(videos)]]
     start = np.zeros(1, np.int64)

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heads.head import Batch, HeadError
+from heads.head import Batch, HeadError, wide
 from heads.join import Join, join_times
 from heads.moments import Moments, deviations
 from heads.plan import Crops
@@ -135,7 +135,7 @@ class Windows:
         for role, of_sets in parts.items():
             if of_sets:
                 joined = of_sets[0] if len(of_sets) == 1 else torch.cat(of_sets, dim=-1)
-                features[role] = joined.masked_fill_(~_wide(held[role], joined), 0)
+                features[role] = joined.masked_fill_(~wide(held[role], joined), 0)
         return Batch(
             features=features,
             mask=held,
@@ -186,7 +186,7 @@ class Windows:
             return values
         fill = self._fill[index]
         stand_in = torch.zeros((), device=self.device) if fill is None else fill
-        return torch.where(_wide(here_BN, values), values, stand_in)
+        return torch.where(wide(here_BN, values), values, stand_in)
 
     def _read(self, index: int, crops: Crops) -> Tensor:
         """(B, N, ...) of one set as stored, straight from its store into memory that the device copies from."""
@@ -343,8 +343,3 @@ def _flat(arrays: Sequence[NDArray[Any]], empty: tuple[int, ...], dtype: type[np
 
 def _torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     return torch.from_numpy(np.zeros(0, dtype)).dtype
-
-
-def _wide(mask_BN: Tensor, values: Tensor) -> Tensor:
-    """The mask with an axis of length 1 for each axis of a row."""
-    return mask_BN.reshape(*mask_BN.shape, *(1,) * (values.dim() - 2))

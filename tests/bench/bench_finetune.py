@@ -20,7 +20,7 @@ from heads.end_to_end import ClipBatch, ClipNetwork, EndToEnd, TuneOptions
 from heads.optimise import make_optimizer
 from heads.options import TrainOptions
 from heads.stan import Stan, StanConfig
-from heads.tuning_checks import memory_plan, trunk_of
+from heads.tuning_checks import memory_plan
 from stores.spec import Granularity
 from tests.bench.table import least_seconds, line, peak_bytes
 from tests.extract.narrow import NarrowR2Plus1d18, NarrowResNet18
@@ -46,8 +46,8 @@ def model_of(chunk: int, narrow: bool, learning: tuple[str, ...] = ("spatial", "
 def video_of(model: EndToEnd, scenes: int) -> ClipBatch:
     """One video of noise."""
     clips = {}
-    for role in model.trunks:
-        frames, *shape = trunk_of(model, role).form.clip_shape
+    for role in model.roles:
+        frames, *shape = model.trunk(role).form.clip_shape
         pixels = torch.randint(0, 256, (scenes * frames, *shape), dtype=torch.uint8)
         one_row = torch.tensor([[0, 1]]).expand(scenes, 2)
         clips[role] = (pixels, torch.arange(scenes * frames).view(scenes, frames).unbind(), one_row)

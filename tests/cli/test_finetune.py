@@ -70,7 +70,7 @@ def test_head_then_small_then_large_each_from_the_one_before(said: Said, tmp_pat
     )  # fmt: skip
     assert code == 0, err
     moved = changed(tmp_path / "l", "best", weights(tmp_path / "s", "best"))
-    assert moved == {"head.streams", "head.classify", "trunks.spatial", "trunks.temporal"}
+    assert moved == {"head.streams", "head.classify", "trunks.resnet18-rgb-scene", "trunks.r2plus1d_18-rgb-scene"}
     (result,) = json.loads(out)["runs"]
     assert set(open_store(Path(result["predictions"]["test"]))["scores"]) == {"v4.mp4"}
     assert result["cost"]["parameters"] > 702_096 + 1_900_000

@@ -63,10 +63,40 @@ def test_a_run_goes_on_with_the_network_as_its_rows_were_made(said: Said, tmp_pa
 def test_a_network_on_flow_learns(said: Said, tmp_path: Path) -> None:
     pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
     told = extracted_then_tuned(
-        said, tmp_path, ("meanpool",), ("--backbone", "i3d", "--stream", "flow"), ONE_BY_ONE, ("i3d",)
+        said, tmp_path, ("meanpool",), ("--backbone", "i3d", "--stream", "flow"), ONE_BY_ONE, ("i3d.flow",)
     )
     assert "features: i3d.flow.clip" in told
     assert_cut_off_ends_alike(said, tmp_path / "tuned", tmp_path / "cut")
+
+
+def test_both_streams_of_a_network_learn_in_the_order_that_the_head_knows(said: Said, tmp_path: Path) -> None:
+    pytest.importorskip("cv2", reason="OpenCV, the extra 'flow'")
+    told = extracted_then_tuned(
+        said,
+        tmp_path,
+        ("mlad", "--sets", "i3d.flow.clip,i3d.rgb.clip", "--set", "embed=32", "--set", "standardise=false"),
+        ("--backbone", "i3d", "--stream", "rgb,flow", "--dense", "windowed", "--window", "16", "--stride", "16"),
+        ONE_BY_ONE,
+        ("i3d", "i3d.flow"),
+        chosen=("--weights", "random:3", "--weights", "i3d.flow=random:4"),
+    )
+    assert "features: i3d.flow.clip + i3d.rgb.clip; rows and times of the first" in told
+    learning = {line.split(":")[0]: line for line in told.splitlines() if line.endswith(" weights learn")}
+    assert sorted(learning) == ["i3d", "i3d.flow"]
+
+
+def test_networks_of_one_role_learn_side_by_side_each_at_its_own_times(said: Said, tmp_path: Path) -> None:
+    """A video without sound has the mean of the others' in its place."""
+    told = extracted_then_tuned(
+        said,
+        tmp_path,
+        ("meanpool",),
+        ("--backbone", "resnet18,vggish", "--fps", "resnet18=4", "--fps", "vggish=3", "--missing-audio", "skip"),
+        (*ONE_BY_ONE, "--chunk-scenes", "2"),
+        ("resnet18", "vggish"),
+    )
+    assert "features: resnet18.rgb.frame + vggish.audio.frame; rows and times of the first" in told
+    assert "vggish.audio.frame: 1 videos lack it; they get its mean" in told
 
 
 def test_a_run_says_of_each_network_how_its_rows_were_made(said: Said, tmp_path: Path) -> None:

@@ -145,7 +145,6 @@ def write_only_sound(store: Path, out: Path) -> Path:
         (("gated", "--backbone", "logmel", "--features", "pictures.zarr"), "logmel has nothing to learn: extract it"),
         (("stan-small", "--stream", "flow"), "sees the pictures of scenes: leave --dense, --stream and --flow out"),
         (("meanpool", "--backbone", "resnet18", "--stream", "flow"), "has the stream flow"),
-        (("meanpool", "--backbone", "resnet18,r2plus1d_18"), "nothing stands beside it, not r2plus1d_18.rgb.clip and"),
         (("--resume", "r", "--features", "sound.zarr"), "--resume RUN takes everything"),
     ],
 )

@@ -233,9 +233,9 @@ def test_flow_is_that_of_the_whole_video(flowing: ClipStore, augment: Augment) -
     with av.open(str(flowing.inputs["c.mp4"].path)) as container:
         decoded = torch.from_numpy(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]))
     clip = of.network.backbone.clip
-    seed = next(seed for seed in range(9) if generator(seed, 2, "c.mp4", 0, name).random() > 0.5)  # stan erases then
+    seed = next(seed for seed in range(9) if generator(seed, 2, "c.mp4", 0, "i3d").random() > 0.5)  # stan erases then
     draw = None if augment == "none" else (seed, 2)
-    random = generator(*(draw or (0, 0)), "c.mp4", 0, name)
+    random = generator(*(draw or (0, 0)), "c.mp4", 0, "i3d")
     view = flow_view(decoded.shape[1], decoded.shape[2], clip, augment, random)
     flow = view.of_flow(whole_flow(of.network.flow.method, view.before_flow(decoded), view.short))
     if augment == "stan":

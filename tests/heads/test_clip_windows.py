@@ -36,6 +36,12 @@ FRAMES = {
 }
 
 
+def pictures(frames: np.ndarray[Any, Any]) -> Clips:
+    """Each frame as a clip of one row."""
+    of_clips = torch.arange(len(frames))[:, None].unbind()
+    return torch.from_numpy(frames), of_clips, torch.tensor([[0, 1]]).expand(len(frames), 2)
+
+
 class Reader:
     """Gives frames from memory, and keeps what it was asked for."""
 
@@ -53,29 +59,30 @@ class Reader:
     def _clips(self, parts: Sequence[Part]) -> Generator[dict[str, Clips], None, None]:
         try:
             for video, of_sets in parts:
-                frames = torch.from_numpy(FRAMES[video][slice(*of_sets["one"])])
-                rows = torch.tensor([[0, 1]]).expand(len(frames), 2)
-                yield {"one": (frames, torch.arange(len(frames))[:, None].unbind(), rows)}
+                yield {name: pictures(FRAMES[video][slice(*rows)]) for name, rows in of_sets.items()}
         finally:
             self.closed += 1
 
 
-def network() -> ClipNetwork:
-    torch.manual_seed(0)
+def network(seed: int = 0) -> ClipNetwork:
+    torch.manual_seed(seed)
     return ClipNetwork(Dropping().eval(), "dropping", Granularity.CLIP, (1, 2, 2, 3))
+
+
+def rows_by(network: ClipNetwork, rows: dict[str, int]) -> dict[str, np.ndarray[Any, Any]]:
+    """What the network gives of the first clips of each video, so many."""
+    clip = Granularity.CLIP
+    with torch.inference_mode():
+        return {
+            name: network.module(torch.from_numpy(FRAMES[name])[:count, None], frozenset({clip}))[clip][:, 0].numpy()
+            for name, count in rows.items()
+        }
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ZarrStore:
     """What the network gives of every clip, stored."""
-    module = network().module
-    clip = Granularity.CLIP
-    with torch.inference_mode():
-        rows = {
-            name: module(torch.from_numpy(frames)[:, None], frozenset({clip}))[clip].flatten(0, 1).numpy()
-            for name, frames in FRAMES.items()
-        }
-    return write_store(tmp_path / "f.zarr", {"one": rows})
+    return write_store(tmp_path / "f.zarr", {"one": rows_by(network(), ROWS)})
 
 
 def source(store: ZarrStore) -> Source:
@@ -101,7 +108,7 @@ def test_a_batch_has_the_real_rows_of_its_windows_one_after_the_other(store: Zar
     assert reader.asked == [([("b", {"one": (1, 3)}), ("a", {"one": (3, 5)})], (11, 4))]
     assert isinstance(batch, ClipBatch)
     assert batch.mask["x"].tolist() == [[True, True, False], [True, True, False]]
-    frames, index, _ = batch.clips["x"]
+    frames, index, _ = batch.clips["one"]
     wanted = np.concatenate([FRAMES["b"][1:3], FRAMES["a"][3:5]])
     np.testing.assert_array_equal(frames[torch.stack(index)][:, 0].numpy(), wanted)
     stored = Windows([source(store)], ["a", "b"], device=CPU, labels=None)
@@ -154,30 +161,31 @@ def test_other_roles_come_stored_at_the_times_of_the_clips(store: ZarrStore, tmp
     (batch,) = windows.batches(plan)
     assert isinstance(batch, ClipBatch)
     assert set(batch.features) == {"audio"}
-    assert set(batch.clips) == {"visual"}
+    assert set(batch.clips) == {"one"}
     assert batch.features["audio"].tolist() == [[[0, 0]] * 3, [[9, 10], [13, 14], [0, 0]]]
     assert batch.mask["audio"].tolist() == [[False] * 3, [True, True, False]]
     assert batch.mask["visual"].all()
     head = Gated(GatedConfig(4, 2, 2, heads=2, ffn=4, hidden=4))
     widths = {"visual": 4, "audio": 2}
-    model = EndToEnd(head, widths, {"visual": network()}, ["visual"], TuneOptions(chunk=2))
+    model = EndToEnd(head, widths, {"one": network()}, ["one"], TuneOptions(chunk=2), {"one": "visual"})
     stored = Windows(sources, ["a", "b"], device=CPU)
     assert require_stored_logits(model, windows, stored, range(2), window=3) < 1e-6
     learned = head.blocks["audio"]
     torch.autograd.backward(model.head.loss(model(batch), replace(batch, labels=torch.ones(2, 2, dtype=torch.int8))))
     assert all(weight.grad is not None for weight in learned.parameters())
-    assert model.get_parameter("trunks.visual.backbone.first.weight").grad is not None
+    assert model.get_parameter("trunks.one.backbone.first.weight").grad is not None
 
 
 @pytest.mark.parametrize("kind", [Linear, MeanPool])
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 def test_a_training_begins_with_the_logits_of_stored_features(store: ZarrStore, kind: type[Head], shift: float) -> None:
     clips = clips_of(store, Reader())
-    model = EndToEnd(kind(LinearConfig(4, 2)), {"x": 4}, {"x": network()}, ["x"], TuneOptions(chunk=2))
+    options, roles = TuneOptions(chunk=2), {"one": "x"}
+    model = EndToEnd(kind(LinearConfig(4, 2)), {"x": 4}, {"one": network()}, ["one"], options, roles)
     model.train()
     stored = Windows([source(store)], ["a", "b"], device=CPU)
     with torch.no_grad():
-        model.get_parameter("trunks.x.backbone.second.bias").add_(shift)
+        model.get_parameter("trunks.one.backbone.second.bias").add_(shift)
         model.get_parameter("head.last.weight").fill_(0.3)
     if shift:
         with pytest.raises(HeadError, match=r"'a' differ by 0\.12 from those of stored features, where rounding"):
@@ -231,7 +239,7 @@ def test_rows_at_times_of_their_own_are_those_that_stored_ones_would_be(tmp_path
         ]
         learning = {name: network() for name in rows}
         windows = ClipWindows(sources, ["a", "b"], device=CPU, clips=Videos(store, Reader(), learning))
-        assert list(windows.joined) == ["audio"]
+        assert list(windows.joined) == ["two"]
         of = crops([1, 0], [2, 1], 5)
         stored = Windows(sources, ["a", "b"], device=CPU).batch(of)
         parts = windows.parts(of)
@@ -239,9 +247,42 @@ def test_rows_at_times_of_their_own_are_those_that_stored_ones_would_be(tmp_path
         made = np.concatenate([rows["two"][name][slice(*part["two"])] for name, part in parts])
         used = {name: of_name["two"] for name, of_name in parts}
         assert used == ({"b": (0, 2), "a": (0, 3)} if rate == 0.4 else {"b": (4, 5), "a": (2, 12)})
-        found = gathered(torch.from_numpy(made), *windows.gathered(windows.joined["audio"], of))
+        found, _ = gathered(torch.from_numpy(made), *windows.gathered(windows.joined["two"], of))
         torch.testing.assert_close(found, stored.features["audio"])
         batch = windows.clip_batch(of, [dict.fromkeys(rows, NOTHING)] * 2)
         assert torch.equal(batch.mask["audio"], stored.mask["audio"])
         assert torch.equal(batch.mask["visual"], stored.mask["visual"])
         assert not stored.mask["audio"].all()
+
+
+def test_sets_of_one_role_stand_side_by_side_as_stored_ones_do(tmp_path: Path) -> None:
+    """The second has half as many rows a second, ends early in one video and has nothing of the other."""
+    networks = {"one": network(), "two": network(seed=1)}
+    rows = {"one": rows_by(networks["one"], ROWS), "two": rows_by(networks["two"], {"a": 2})}
+    store = write_store(tmp_path / "both.zarr", rows, rates={"one": 5.0, "two": 2.5})
+    sources = [Source("x", store, store["one"], {"a": "a", "b": "b"}), Source("x", store, store["two"], {"a": "a"})]
+    head = Linear(LinearConfig(8, 2))
+    model = EndToEnd(head, {"x": 8}, networks, ["one", "two"], TuneOptions(chunk=2), dict.fromkeys(networks, "x"))
+    random = torch.Generator().manual_seed(2)
+    mean, deviation = torch.randn(8, generator=random), torch.rand(8, generator=random) + 0.5
+    model.standardise.set_statistics({"x": (mean, deviation)})
+    stored = Windows(sources, ["a", "b"], device=CPU)
+    stored.fill_missing(model.standardise.means)
+    clips = ClipWindows(sources, ["a", "b"], device=CPU, clips=Videos(store, Reader(), networks))
+    of = crops([1, 0], [0, 1], 4)
+    (batch,) = clips.batches([of])
+    assert isinstance(batch, ClipBatch)
+    expected = stored.batch(of)
+    assert torch.equal(batch.mask["x"], expected.mask["x"])
+    found = [model.features("one", batch), model.features("two", batch, first=4)]
+    real = batch.mask["x"]
+    torch.testing.assert_close(torch.cat(found, dim=2)[real], expected.features["x"][real])
+    assert torch.equal(found[1][0], mean[4:].expand(4, 4))  # of video b
+    assert not torch.equal(found[1][1, 2], mean[4:])  # row 3 of video a is within the second row
+    assert torch.equal(found[1][1, 3], mean[4:])
+    torch.testing.assert_close(model.eval()(batch).logits[real], model(expected).logits[real])
+    model.train()
+    labels = torch.ones(2, 4, 2, dtype=torch.int8)
+    torch.autograd.backward(head.loss(model(batch), replace(batch, labels=labels)))
+    for name in networks:
+        assert model.get_parameter(f"trunks.{name}.backbone.first.weight").grad is not None

@@ -386,9 +386,12 @@ def test_gathered_rows_are_weighted_means() -> None:
     rows = torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64, requires_grad=True)
     index = torch.tensor([[[1, 0], [0, 2], [0, 0]]])
     weight = torch.tensor([[[1.0, 0.0], [0.25, 0.75], [0.0, 0.0]]])
-    found = gathered(rows, index, weight)
+    found, present = gathered(rows, index, weight)
     assert found.tolist() == [[[2.0], [3.25], [0.0]]]
+    assert present.tolist() == [[True, True, False]]
     torch.autograd.backward(found.sum())
     assert rows.grad is not None
     assert rows.grad.flatten().tolist() == [0.25, 1.0, 0.75]
-    assert gathered(torch.zeros(0, 2, 3), index, weight).shape == (1, 3, 2, 3)
+    none, present = gathered(torch.zeros(0, 2, 3), index, torch.zeros_like(weight))
+    assert none.shape == (1, 3, 2, 3)
+    assert not present.any()
