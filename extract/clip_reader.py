@@ -23,7 +23,7 @@ from extract.clips import ClipStore, PictureSet, SoundSet
 from extract.colour import to_rgb
 from extract.inputs import VideoInput
 from extract.messages import Wanted
-from extract.worker_events import Audio, Failed, Finished, Frames, Restarted
+from extract.worker_events import Audio, Failed, Finished, Frames
 from extract.workers import DecodePool
 from stores.names import printable
 
@@ -119,13 +119,13 @@ class _Reading:
 
     def _run(self) -> None:
         store = self.reader.store
-        wanted = _Wanted(self)
+        under_way = _UnderWay(self)
         with DecodePool(
             self.inputs,
             store.plan.decode,
             workers=self.reader.workers,
             limits=store.limits,
-            wanted=wanted,
+            wanted=under_way,
             room=self.room,
             idle=store.idle,
         ) as pool:
@@ -133,28 +133,23 @@ class _Reading:
                 self.pool = pool
                 if self.stopped:
                     return
-            under_way: dict[str, _Pass] = {}
             for event in pool:
                 name = event.video
-                if isinstance(event, (Frames, Audio)) and name not in under_way:
-                    under_way[name] = _Pass(self, int(name))
                 if isinstance(event, Frames):
                     try:
-                        under_way[name].push(event)
+                        under_way.passes[name].push(event)
                     finally:
                         event.release()
                 elif isinstance(event, Audio):
-                    under_way[name].hear(event)
-                elif isinstance(event, Restarted):
-                    under_way.pop(name, None)
+                    under_way.passes[name].hear(event)
                 elif isinstance(event, Failed):
                     raise BackboneError(
                         f"'{printable(self.video(int(name)))}' could be decoded before, and not now: {event.detail}. "
                         "Put it back as it was, or start a new run without it."
                     )
                 elif isinstance(event, Finished):
-                    done = under_way.pop(name, None) or _Pass(self, int(name))
-                    found = dict(zip(self.passes[int(name)], done.finish(), strict=True))
+                    done = under_way.passes.pop(name).finish()
+                    found = dict(zip(self.passes[int(name)], done, strict=True))
                     with self.changed:
                         self.ready |= found
                         self.changed.notify_all()
@@ -190,14 +185,16 @@ def passes(parts: Sequence[Part], store: ClipStore) -> list[range]:
     return found
 
 
-class _Wanted(Mapping[str, Wanted]):
-    """For the decode workers: what a pass wants; worked out when its turn comes."""
+class _UnderWay(Mapping[str, Wanted]):
+    """For the decode workers: what a pass wants. It is laid out when a worker takes it, and anew for another one."""
 
     def __init__(self, reading: _Reading) -> None:
         self.reading = reading
+        self.passes: dict[str, _Pass] = {}
 
     def __getitem__(self, name: str) -> Wanted:
-        return _Pass(self.reading, int(name)).wanted
+        self.passes[name] = _Pass(self.reading, int(name))
+        return self.passes[name].wanted
 
     def __iter__(self) -> Iterator[str]:
         return (video.id for video in self.reading.inputs)

@@ -86,19 +86,20 @@ def memory_plan(
     clips = {
         name: sum(-(-length // (trunks[name].form.rows or shapes[name][0])) for length in own[name]) for name in trunks
     }
-    of_chunk, one_by_one, most = [0], False, 0
+    kept, of_chunk, most = 0, 0, 0
     for name, trunk in trunks.items():
         at_once = min(model.options.chunk or clips[name], clips[name])
         most = max(most, at_once)
-        if trunk.learns:
-            of_chunk.append(activations(trunk) * at_once)
-            one_by_one |= at_once < clips[name]  # then no chunk's activations are kept while another one runs
+        if trunk.learns and at_once < clips[name]:
+            of_chunk = max(of_chunk, activations(trunk) * at_once)  # one at a time
+        elif trunk.learns:
+            kept += activations(trunk) * at_once
     everything = sum(map(size_of, weights)) * (2 if options.ema else 1)
     return MemoryPlan(
         parameters=everything,
         gradients=learning,
         optimizer=states * learning,
-        activations=(max if one_by_one else sum)(of_chunk),
+        activations=kept + of_chunk,
         head=head_activations(model, {name: shape[1:] for name, shape in shapes.items()}, sum(rows)),
         frames=sum(clips[name] * size_of(trunk.form.empty_clip()) for name, trunk in trunks.items()),
         rows=sum(rows),

@@ -1,7 +1,7 @@
 """Decoders for tests of the pool, chosen as "tests.extract.bad_decoders:..."; what they do hangs on the file's name.
 
-A file whose name begins with a case of `misbehave` has that accident after three pictures; one whose name contains
-`once` has it only the first time. All other files decode as usual.
+A file whose name begins with a case of `misbehave` has that accident after three pictures, or after 40 as `crash40_`
+says; one whose name contains `once` has it only the first time. All other files decode as usual.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from extract.decode import Picture, Sound, SoundLost
 from extract.decode_pyav import PyAvDecoder
 
 
+def accident(path: Path) -> tuple[str, int]:
+    """What happens to a file, and after how many pictures."""
+    word = path.name.split("_")[0]
+    kind = word.rstrip("0123456789")
+    return kind, int(word[len(kind) :] or 3)
+
+
 def misbehave(path: Path) -> None:
-    match path.name.split("_")[0]:
+    match accident(path)[0]:
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "sleep":
@@ -47,7 +54,7 @@ class Misbehaving(PyAvDecoder):
         path = Path(self._container.name.removeprefix("file:"))
         marker = path.with_suffix(".marker")
         for index, item in enumerate(super().__iter__()):
-            if index == 3 and not marker.exists():
+            if index == accident(path)[1] and not marker.exists():
                 if "once" in path.name:
                     marker.touch()
                 misbehave(path)

@@ -529,6 +529,25 @@ def test_decode_processes_stay_from_one_reading_to_the_next(videos: Path, tmp_pa
     clips.close()
 
 
+def test_a_pass_whose_decoder_died_is_begun_anew_and_gives_the_same(tmp_path: Path) -> None:
+    """It is the first of many, so that others wait for their turn to be taken; and frames of it had come."""
+    bad, marker = tmp_path / "v" / "crash70_once.mp4", tmp_path / "v" / "crash70_once.marker"
+    bad.parent.mkdir()
+    for path in (bad, bad.with_name("good.mp4")):
+        write_video(path, fps=12, frames=90, draw=picture)
+    marker.touch()  # as if it had crashed before
+    options = {"fps": {"": 12.0}, "decoder": "tests.extract.bad_decoders:Misbehaving"}
+    clips = opened(tmp_path / "v", plan_for(("resnet18",), "frame", **options), tmp_path / "clips.json")
+    parts = [part(clips, bad.name, 0, 90), *[part(clips, "good.mp4", 0, 9)] * 3] * 4
+    reader = ClipReader(clips, workers=2)
+    expected = flat(reader.read(parts))
+    marker.unlink()
+    found = flat(reader.read(parts))
+    assert marker.exists()
+    assert all(torch.equal(left, right) for left, right in zip(expected, found, strict=True))
+    clips.close()
+
+
 def test_no_more_is_decoded_ahead_than_there_is_room_for(scenes: ClipStore, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     real = _Worker.assign

@@ -368,6 +368,19 @@ def test_the_memory_plan_of_maps_counts_clips_and_not_their_rows() -> None:
     assert memory_plan(model, TrainOptions(), 10, 4).head >= plan.head + at_least
 
 
+@pytest.mark.parametrize(
+    ("rows", "chunk", "clips"),
+    [((5, 5), 2, 2), ((2, 5), 2, 2 + 2), ((5, 2), 2, 2 + 2), ((2, 1), 2, 2 + 1), ((2, 5), 0, 2 + 5)],
+)
+def test_the_memory_plan_adds_what_is_kept_of_several_networks(rows: tuple[int, int], chunk: int, clips: int) -> None:
+    """What goes through at once is kept until it is sent backward; of several chunks one at a time is."""
+    networks = {name: ClipNetwork(Dropping(), name, Granularity.CLIP, (1, 2, 2, 3)) for name in ("one", "two")}
+    roles = dict.fromkeys(networks, "x")
+    model = EndToEnd(MeanPool(LinearConfig(8, 2)), {"x": 8}, networks, [*networks], TuneOptions(chunk=chunk), roles)
+    plan = memory_plan(model.eval(), TrainOptions(), rows[0], others={"two": rows[1:]})
+    assert plan.activations == clips * 4 * (12 + 6)
+
+
 def test_networks_are_copied_so_that_models_never_share_weights() -> None:
     handed = networks()
     options = TuneOptions(BOTH)
