@@ -17,7 +17,14 @@ from heads.checkpoint import read_config
 from heads.run import carry_out
 from stores import open_store
 from tests.cli.commands import Said
+from tests.extract.narrow import stand_in
 from tests.heads.feature_stores import Killed, Killer
+
+
+def work_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `folder` the current one, and let the names of networks stand for narrow ones."""
+    stand_in(monkeypatch)
+    monkeypatch.chdir(folder)
 
 
 def weights(run: Path, name: str) -> dict[str, Tensor]:

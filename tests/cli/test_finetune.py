@@ -14,11 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract import backbone
 from stores import open_store
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import assert_cut_off_ends_alike, changed, weights
-from tests.extract import narrow
+from tests.cli.finetuning import assert_cut_off_ends_alike, changed, weights, work_in
 from tests.extract.labelled import labelled_videos
 
 QUICK = ("--set", "embed=16", "--set", "ffn=16", "--set", "num_layers=1", "--lr", "0.001", "--workers", "1")
@@ -32,9 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    for name, place in narrow.BACKBONES.items():
-        monkeypatch.setitem(backbone.BACKBONES, name, place)
-    monkeypatch.chdir(folder.parent)
+    work_in(folder.parent, monkeypatch)
 
 
 @pytest.fixture
@@ -149,22 +145,11 @@ def test_what_does_not_fit_is_said_in_one_line_and_makes_no_run(
     assert not list(Path().glob("runs/stan-*"))
 
 
-CHILD = """
-import sys
-from extract import backbone
-from tests.extract import narrow
-backbone.BACKBONES.update(narrow.BACKBONES)
-from cli.main import run
-sys.exit(run(sys.argv[1:]))
-"""
-
-
 def test_a_signal_saves_the_run_and_leaves_no_process(folder: Path, tmp_path: Path) -> None:
     words = ["finetune", "stan-small", str(folder), "--out", str(tmp_path / "r"), *QUICK, "--epochs", "500"]
     path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
-    with subprocess.Popen(
-        [sys.executable, "-c", CHILD, *words], stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    ) as child:
+    command = [sys.executable, "-m", "tests.cli.narrow_vl", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}) as child:
         assert child.stderr is not None
         for line in child.stderr:
             if line.startswith("epoch"):

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from extract import backbone
 from stores import open_store
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import assert_cut_off_ends_alike, extracted_then_tuned
-from tests.extract import narrow
+from tests.cli.finetuning import assert_cut_off_ends_alike, extracted_then_tuned, work_in
 from tests.extract.labelled import labelled_videos
 
 ONE_BY_ONE = ("--batch-size", "1", "--backbone-lr", "0.001")
@@ -24,9 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    for name, place in narrow.BACKBONES.items():
-        monkeypatch.setitem(backbone.BACKBONES, name, place)
-    monkeypatch.chdir(folder)
+    work_in(folder, monkeypatch)
 
 
 @pytest.fixture

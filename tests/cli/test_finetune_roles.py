@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract import backbone
 from stores import open_store
 from stores.spec import FeatureSpec, Granularity
 from tests.cli.commands import Said, runner
-from tests.cli.finetuning import assert_cut_off_ends_alike, changed, scores, weights
-from tests.extract import narrow
+from tests.cli.finetuning import assert_cut_off_ends_alike, changed, extracted_then_tuned, scores, weights, work_in
 from tests.extract.labelled import labelled_videos
 from tests.heads.feature_stores import write_store
 
@@ -40,9 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _narrow_networks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    for name, place in narrow.BACKBONES.items():
-        monkeypatch.setitem(backbone.BACKBONES, name, place)
-    monkeypatch.chdir(folder)
+    work_in(folder, monkeypatch)
 
 
 @pytest.fixture
@@ -52,33 +48,19 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 def test_a_head_of_stored_maps_goes_on_with_the_network_that_made_them(said: Said, tmp_path: Path) -> None:
     """A clip of 16 frames has 2 maps; the 14 frames of the shortest video have 2, the 23 of the next one 3."""
-    extract = ("extract", "--backbone", "r2plus1d_18", "--level", "map", "--fps", "12", "--window", "16", "videos")
-    code, _, err = said(*extract, "--out", tmp_path / "maps.zarr")
-    assert code == 0, err
-    assert open_store(tmp_path / "maps.zarr")["r2plus1d_18.rgb.map"].entry("v1.mp4").num_rows == 3
-    words = ("--epochs", "1", *STLD)
-    code, _, err = said(
-        "train-head", "stld", "--features", tmp_path / "maps.zarr", "--labels", "videos/labels.csv", "--out",
-        tmp_path / "head", *words,
-    )  # fmt: skip
-    assert code == 0, err
-    run = tmp_path / "tuned"
-    code, _, err = said(
-        "finetune", "stld", "videos", *CLIPS, "--init", tmp_path / "head", "--out", run, "--epochs", "1",
-        "--chunk-scenes", "1", "--backbone-lr", "0.001", "--workers", "1",
-    )  # fmt: skip
-    assert code == 0, err
-    assert "features: r2plus1d_18.rgb.map" in err
-    assert "activations of 1 clips" in err
-    (line,) = (line for line in err.splitlines() if line.startswith("end to end, 3 videos have the logits"))
-    assert float(line.split()[-1]) < 1e-2  # the stored rows were rounded to half precision
-    moved = changed(run, "best", weights(tmp_path / "head", "best"))
+    told = extracted_then_tuned(
+        said,
+        tmp_path,
+        ("stld", *STLD),
+        ("--backbone", "r2plus1d_18", "--level", "map", "--fps", "12", "--window", "16"),
+        (*CLIPS, "--chunk-scenes", "1", "--backbone-lr", "0.001"),
+        ("r2plus1d_18",),
+    )
+    assert open_store(tmp_path / "rows.zarr")["r2plus1d_18.rgb.map"].entry("v1.mp4").num_rows == 3
+    assert "features: r2plus1d_18.rgb.map" in told
+    assert "activations of 1 clips" in told
+    moved = changed(tmp_path / "tuned", "best", weights(tmp_path / "head", "best"))
     assert {"head.project", "head.spatial"} <= moved
-    code, _, err = said(*extract, "--out", tmp_path / "again.zarr", "--weights", run / "r2plus1d_18.safetensors")
-    assert code == 0, err
-    code, _, err = said("predict", tmp_path / "again.zarr", "--head", run / "stored", "--out", tmp_path / "p.zarr")
-    assert code == 0, err
-    np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
 
 
 @pytest.mark.parametrize(

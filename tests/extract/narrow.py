@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, cast
 
+import pytest
+
 from extract import backbone
 from extract.i3d import InceptionI3d
 from extract.r2plus1d import R2Plus1d18
@@ -23,6 +25,12 @@ BACKBONES = {
 def install() -> None:
     """Let the names stand for the narrow networks, for as long as this process lives."""
     cast("dict[str, str]", backbone.BACKBONES).update(BACKBONES)
+
+
+def stand_in(patch: pytest.MonkeyPatch) -> None:
+    """The same until the patch is undone."""
+    for name, place in BACKBONES.items():
+        patch.setitem(cast("dict[str, str]", backbone.BACKBONES), name, place)
 
 
 class NarrowResNet18(ResNet18):

@@ -20,7 +20,6 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 
 from cli.main import run as vl
-from extract import backbone
 from heads.checkpoint import build_model, create_run, load_run, load_tensors, read_config, read_json, write_json
 from heads.end_to_end import TuneOptions
 from heads.head import HeadError, head_class
@@ -62,8 +61,7 @@ RUNS = (*HEADS, "tuned")
 @pytest.fixture(scope="module", autouse=True)
 def _narrow_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, place in narrow.BACKBONES.items():
-            patch.setitem(backbone.BACKBONES, name, place)
+        narrow.stand_in(patch)
         yield
 
 
