@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import pytest
 
 from extract import backbone
-from extract.i3d import InceptionI3d
+from extract.i3d import InceptionI3d, Logits, Mixed, Unit
 from extract.r2plus1d import R2Plus1d18
 from extract.resnet import ResNet18
 from extract.vggish import Vggish
@@ -17,7 +17,7 @@ from stores.spec import Granularity
 BACKBONES = {
     "resnet18": "tests.extract.narrow:NarrowResNet18",
     "r2plus1d_18": "tests.extract.narrow:NarrowR2Plus1d18",
-    "i3d": "tests.extract.narrow:SmallI3d",
+    "i3d": "tests.extract.narrow:NarrowI3d",
     "vggish": "tests.extract.narrow:NarrowVggish",
 }
 
@@ -51,12 +51,24 @@ class NarrowR2Plus1d18(R2Plus1d18):
     default_weights = "random"
 
 
-class SmallI3d(InceptionI3d):
-    """(B, T, 32, 32, 3) to 1,024 features a clip; all of its weights."""
+class NarrowI3d(InceptionI3d):
+    """(B, T, 32, 32, 3) to 64 features a clip."""
 
     clip = replace(InceptionI3d.clip, fps=12, resize=36, crop=32, window=16)
-    row_shapes = {Granularity.CLIP: (1024,), Granularity.MAP: (1, 1, 1024)}  # noqa: RUF012
+    row_shapes = {Granularity.CLIP: (64,), Granularity.MAP: (1, 1, 64)}  # noqa: RUF012
     default_weights = "random"
+
+    def __init__(self, stream: str = "rgb") -> None:
+        super().__init__(stream)
+        self.Conv3d_1a_7x7 = Unit(len(self.clip.mean), 8, kernel=7, stride=2)
+        self.Conv3d_2b_1x1 = Unit(8, 8)
+        self.Conv3d_2c_3x3 = Unit(8, 16, kernel=3)
+        width = 16
+        for name in [name for name, block in self.named_children() if isinstance(block, Mixed)]:
+            setattr(self, name, Mixed(width, (16,) * 6))
+            width = 4 * 16
+        self.logits = Logits(width, 400)
+        self.freeze()
 
 
 class NarrowVggish(Vggish):
