@@ -12,7 +12,16 @@ import typer
 
 from cli import training_options as shared
 from cli.extract_command import find_labels
-from cli.finetune_videos import SIZES, Asked, absolute, backbones_of, levels_of, list_videos, open_videos
+from cli.finetune_videos import (
+    SIZES,
+    Asked,
+    absolute,
+    backbones_of,
+    commands_for_new_videos,
+    levels_of,
+    list_videos,
+    open_videos,
+)
 from cli.options import OptionError, per_name, positive, split
 from cli.signals import resumable_signals
 from cli.train_command import RUNS, announce, place_words, require_folder, show, together
@@ -113,7 +122,7 @@ def finetune(
         with resumable_signals(), together(device) as (place, ranks):
             result = go_on(resume, Crew(place, ranks, workers))
             if ranks.first:
-                show([result], as_json)
+                tell(result, as_json)
         return
     if head is None or not videos:
         raise OptionError("give a HEAD and videos: vl finetune stan-large videos/ --labels labels.csv")
@@ -169,7 +178,14 @@ def finetune(
             crew=Crew(place, ranks, workers),
         )
         if ranks.first:
-            show([result], as_json)
+            tell(result, as_json)
+
+
+def tell(result: Mapping[str, Any], as_json: bool) -> None:
+    """The closing summary, and how new videos are labelled."""
+    show([result], as_json)
+    if not as_json:
+        typer.echo("\n  ".join(("new videos are labelled by", *result["commands_for_new_videos"])))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,10 +353,16 @@ def follow(run: Path, crew: Crew) -> dict[str, Any]:
 
 
 def carry(run: Path, videos: Videos, crew: Crew) -> dict[str, Any]:
-    """Carry out a run with its progress on stderr, that of the first process."""
+    """Carry out a run with its progress on stderr, that of the first process; its result, and how to use it."""
     from cli.training_progress import TrainingProgress
+    from heads.checkpoint import read_config
     from heads.run import carry_out
 
     with TrainingProgress(quiet=not crew.ranks.first) as progress:
         result = carry_out(run, device=crew.device, observer=progress, clips=videos, ranks=crew.ranks)
-    return {"run": str(run), **result}
+    config = read_config(run)
+    assert config.finetune is not None, "it was carried out"
+    networks = [network.name for network in videos.networks.values()]
+    beside = {str(entry["store"]): None for entry in config.features if entry["set"] not in videos.networks}
+    commands = commands_for_new_videos(run, Asked.from_dict(config.finetune["clips"]), networks, beside)
+    return {"run": str(run), **result, "commands_for_new_videos": commands}

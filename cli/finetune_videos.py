@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +238,42 @@ def clip_network(of: ClipSet) -> ClipNetwork:
         convolutional=network.convolutional,
         rows=of.tile_rows if network.convolutional else None,
     )
+
+
+def commands_for_new_videos(run: Path, asked: Asked, networks: Iterable[str], beside: Iterable[str]) -> list[str]:
+    """The commands that label videos with a finished run: rows as it was trained on, then the scores of its head.
+
+    Args:
+        networks: names of all that the run has; those that learned lie in its folder.
+        beside: stores of the rows that none of them makes, for whose likes of the new videos a place is kept.
+    """
+    from extract.backbone import AudioBackbone, backbone_class
+    from extract.weights import owner_of, parse_weight_choices
+    from heads.stored_run import STORED, weights_file
+
+    chosen = parse_weight_choices(asked.weights, asked.backbones)
+    words = ["vl", "extract", "--backbone", ",".join(asked.backbones)]
+    for option, values in (("--level", ("scene",) if asked.scenes else asked.levels), ("--stream", asked.streams)):
+        words += [option, ",".join(values)] if values else []
+    for option, given in (("--fps", asked.fps), ("--stride", asked.stride), ("--window", asked.frames)):
+        for name, value in given.items():
+            words += [option, f"{name}={value:g}" if name else f"{value:g}"]
+    for option, choice in (
+        ("--dense", None if asked.scenes else asked.dense or "windowed"),
+        ("--flow", asked.flow),
+        ("--scene-detector", asked.cutting.get("detector")),
+        ("--min-scene", asked.cutting.get("min_scene")),
+        ("--max-scene", asked.cutting.get("max_scene")),
+    ):
+        words += [option, str(choice)] if choice is not None else []
+    for name in networks:
+        file = weights_file(run, name)
+        weights = str(file) if file.is_file() else chosen.get(name, chosen.get(owner_of(name)))
+        words += ["--weights", f"{name}={weights}"] if weights is not None else []
+    if any(issubclass(backbone_class(name), AudioBackbone) for name in asked.backbones):
+        words += ["--missing-audio", "skip"]  # as the run did
+    predict = ["vl", "predict", "new.zarr", *(f"NEW_{Path(store).name}" for store in beside), "--head"]
+    return [shlex.join([*words, "NEW_VIDEOS", "--out", "new.zarr"]), shlex.join([*predict, str(run / STORED)])]
 
 
 def silent(_text: str) -> None:

@@ -39,7 +39,7 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
         trunk = model.trunk(str(entry["set"]))
         spec = dataclasses.replace(FeatureSpec.from_dict(entry["spec"]), dtype=DTYPE)
         if trunk.learns:
-            file = trained.path / f"{slug(trunk.name, 100)}.safetensors"
+            file = weights_file(trained.path, trunk.name)
             save_tensors(file, trunk.backbone.state_dict(), {})
             files.append(file)
             digest = file_sha256(file)
@@ -51,6 +51,11 @@ def write_stored_run(trained: Run, labels: Labels) -> list[Path]:
     of_head = {name: tensor for name, tensor in tensors.items() if not name.startswith("trunks.")}
     save_tensors(stored / BEST, of_head, state)
     return files
+
+
+def weights_file(run: Path, network: str) -> Path:
+    """Where a run keeps the weights of a network that learned."""
+    return run / f"{slug(network, 100)}.safetensors"
 
 
 def described(entry: Any, spec: FeatureSpec) -> dict[str, Any]:

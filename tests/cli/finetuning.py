@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,16 @@ def scores(path: Path) -> NDArray[np.float32]:
     return found
 
 
+def assert_commands_give_the_scores(said: Said, commands: Sequence[str], run: Path, folder: Path) -> None:
+    """The commands for new videos, carried out on those of the run, give its scores up to the store's rounding."""
+    extract, predict = map(shlex.split, commands)
+    place = {"NEW_VIDEOS": "videos", "new.zarr": folder / "again.zarr"}
+    for words in (extract, [*predict, "--out", str(folder / "p.zarr")]):
+        code, _, err = said(*(place.get(word, word) for word in words[1:]))
+        assert code == 0, err
+    np.testing.assert_allclose(scores(folder / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+
+
 def extracted_then_tuned(
     said: Said,
     folder: Path,
@@ -75,13 +87,13 @@ def extracted_then_tuned(
     files: tuple[str, ...],
     chosen: tuple[str, ...] = (),
 ) -> str:
-    """Extract videos/, train a head, fine-tune it in `folder`/tuned, and show that `vl predict` gives the same scores.
+    """Extract videos/, train a head, fine-tune it in `folder`/tuned; the commands that it names give the same scores.
 
     Args:
         head: with its options, as `vl train-head` has them.
         rows: of `vl extract`.
         tuning: of `vl finetune`, which takes from the head's run what it does not say.
-        files: backbones whose weights the second extraction takes from the run.
+        files: networks whose weights the second extraction takes from the run.
         chosen: weights of the first one.
 
     Returns:
@@ -94,16 +106,13 @@ def extracted_then_tuned(
     code, _, err = said("train-head", *head, *stored, *quick)
     assert code == 0, err
     begun = ("--init", folder / "head", "--out", run, "--workers", "1", "--set", "checkpoint_seconds=0")
-    code, _, told = said("finetune", head[0], "videos", *tuning, *begun, *quick)
+    code, out, told = said("finetune", head[0], "videos", *tuning, *begun, *quick)
     assert code == 0, told
     (line,) = (line for line in told.splitlines() if line.startswith("end to end, 3 videos have the logits"))
     assert float(line.split()[-1]) < 1e-2  # the stored rows were rounded to half precision
-    given = [word for name in files for word in ("--weights", f"{name}={run}/{name}.safetensors")]
-    code, _, err = said("extract", *rows, *given, "videos", "--out", folder / "again.zarr")
-    assert code == 0, err
-    code, _, err = said("predict", folder / "again.zarr", "--head", run / "stored", "--out", folder / "p.zarr")
-    assert code == 0, err
+    commands = [line.strip() for line in out.splitlines() if line.startswith("  vl ")]
+    assert [f"{name}={run}/{name}.safetensors" in commands[0].split() for name in files] == [True] * len(files)
+    assert_commands_give_the_scores(said, commands, run, folder)
     found = scores(run / "test.zarr")
-    np.testing.assert_allclose(scores(folder / "p.zarr"), found, atol=1e-3)
     assert np.abs(found - scores(folder / "head" / "test.zarr")).max() > 1e-4
     return told

@@ -78,7 +78,7 @@ def test_a_run_cut_off_within_an_epoch_ends_with_the_weights_of_one_that_was_not
 
 def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_path: Path) -> None:
     run = tmp_path / "r"
-    code, _, err = said(
+    code, out, err = said(
         "finetune", "gated", "videos", *PICTURES, *GATED, "--features", "sound.zarr", "--out", run, "--epochs", "1",
         "--workers", "1", "--backbone-lr", "0.001", "--chunk-scenes", "3",
     )  # fmt: skip
@@ -91,6 +91,7 @@ def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_pat
         "end to end, 3 videos have the logits of stored features: largest difference ",
     ):
         assert line in err
+    assert out.splitlines()[-1].split() == f"vl predict new.zarr NEW_sound.zarr --head {run}/stored".split()
     code, _, err = said(
         "extract", "--backbone", "resnet18", "--fps", "4", "videos", "--out", tmp_path / "f.zarr", "--weights",
         run / "resnet18.safetensors",
