@@ -50,9 +50,12 @@ class Asked:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
-        """What a run's config keeps."""
+        """What a run's config keeps; OptionError if it is not what this version keeps."""
         lists = {name: tuple(fields.get(name, ())) for name in ("videos", "backbones", "weights", "levels", "streams")}
-        return cls(**{**fields, **lists})
+        try:
+            return cls(**{**fields, **lists})
+        except TypeError as error:
+            raise OptionError(f"the run's config.json is malformed or of another version of vl: {error}.") from error
 
     def begun_with(self, specs: Iterable[FeatureSpec]) -> Asked:
         """The same, and where nobody asked for anything else, rows as those that a run was trained on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,19 @@ def test_sound_comes_from_a_store_beside_pictures_that_learn(said: Said, tmp_pat
     )  # fmt: skip
     assert code == 0, err
     np.testing.assert_allclose(scores(tmp_path / "p.zarr"), scores(run / "test.zarr"), atol=1e-3)
+
+
+def test_a_run_of_another_version_is_said_in_one_line(said: Said, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    code, _, err = said("finetune", "meanpool", "videos", *PICTURES, "--epochs", "1", "--workers", "1", "--out", run)
+    assert code == 0, err
+    (run / "result.json").unlink()
+    config = json.loads((run / "config.json").read_text())
+    config["finetune"]["clips"]["crops"] = 3
+    (run / "config.json").write_text(json.dumps(config))
+    code, _, err = said("finetune", "--resume", run)
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "config.json is malformed or of another version of vl" in err
 
 
 def write_only_sound(store: Path, out: Path) -> Path:
