@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -229,17 +230,17 @@ def compact(
     ] = 24.0,
     as_json: Json = False,
 ) -> None:
-    """Merge small segments; remove those that were replaced, or abandoned by killed writers, long ago."""
+    """Merge small segments; remove those replaced, or abandoned by killed writers, long ago; index what is there."""
     from stores.compaction import compact as run
 
     done = run(store, target_bytes=target << 20, grace_seconds=grace * 3600)
     if as_json:
-        fields = {"merged": done.merged, "into": done.into, "removed": done.removed, "kept": done.kept}
-        typer.echo(json.dumps(fields, indent=2))
+        typer.echo(json.dumps(dataclasses.asdict(done), indent=2))
         return
     typer.echo(
         f"{printable(store)}: {done.merged} segments merged into {done.into}, {len(done.removed)} old entries removed, "
-        f"{done.kept} replaced segments kept for open readers"
+        f"{done.kept} replaced segments kept for open readers, "
+        f"{'all indexed' if done.indexed else 'no index: these commits have digests that are none'}"
     )
 
 

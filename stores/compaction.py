@@ -21,6 +21,7 @@ from stores.names import is_segment_name, printable
 from stores.records import Record, SetRecord, Span, record_path
 from stores.remote import as_path, is_remote
 from stores.segments import SegmentWriter, SetWriter
+from stores.video_index import write_index
 from stores.zarr_store import ZarrStore, is_zarr_store
 
 TARGET_BYTES = 1 << 30
@@ -35,6 +36,7 @@ class Compaction:
     into: int  # new segments
     removed: tuple[str, ...]  # old segments, orphans and remains of killed writers, relative to the store
     kept: int  # replaced segments that wait for the end of their grace period
+    indexed: bool  # whether the store has an index of all that is there now
 
 
 def compact(
@@ -44,7 +46,7 @@ def compact(
     grace_seconds: float = GRACE_SECONDS,
     on_segment: Callable[[str], None] | None = None,
 ) -> Compaction:
-    """Merge small segments of a Zarr store, and remove what was replaced, or left by killed writers, long ago.
+    """Merge small segments of a Zarr store, remove what was replaced or abandoned long ago, and write its index.
 
     Args:
         path: the store; writers and readers may be at work.
@@ -59,7 +61,7 @@ def compact(
     root = as_path(path)
     if not is_zarr_store(root):
         raise StoreError(f"{printable(path)} is no Zarr store of vl: only those are compacted.")
-    store = ZarrStore(root)
+    store = ZarrStore(root, indexed=False)
     for name in store:
         store[name].require_one_spec()
     merged = into = 0
@@ -69,10 +71,11 @@ def compact(
         if on_segment is not None:
             on_segment(name)
     store.close()
-    now = ZarrStore(root)
+    now = ZarrStore(root, indexed=False)
     removed = [*_remove_replaced(now, grace_seconds), *_remove_remains(now, grace_seconds)]
     kept = len(now.replaced) - sum(entry.startswith("commits/") for entry in removed)
-    return Compaction(merged, into, tuple(removed), kept)
+    indexed = write_index(root, now.records, {name: now.unchecked(name) for name in now})
+    return Compaction(merged, into, tuple(removed), kept, indexed)
 
 
 def _num_bytes(record: Record) -> int:
@@ -167,11 +170,11 @@ def _remove_remains(store: ZarrStore, grace_seconds: float) -> Iterator[str]:
         if is_segment_name(entry.name) and not named and _untouched(entry, grace_seconds):
             disk.remove_tree(entry)
             yield f"segments/{entry.name}"
-    for folder in ("commits", "failures", "attachments"):
-        for entry in sorted((store.path / folder).glob(".*.tmp")):
+    for folder in (store.path, *(store.path / name for name in ("commits", "failures", "attachments"))):
+        for entry in sorted(folder.glob(".*.tmp")):
             if _untouched(entry, grace_seconds):
                 disk.remove_file(entry)
-                yield f"{folder}/{entry.name}"
+                yield str(entry.relative_to(store.path))
 
 
 def _untouched(entry: Path, grace_seconds: float) -> bool:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stores.errors import SpecMismatchError, StoreError
 from stores.names import printable
-from stores.records import Record, Span
+from stores.records import Place, Record
 from stores.spec import Rows, VideoEntry
 
 if TYPE_CHECKING:
     import pandas
+
+    from stores.video_index import IndexedSet
 
 
 class RowSource(Protocol):
@@ -41,15 +44,20 @@ class RowSource(Protocol):
 OpenArray = Callable[[Record, str, str, tuple[int, ...], str], RowSource]  # commit, set, array, shape, dtype
 
 
-class _Place(NamedTuple):
-    record: Record
-    span: Span
-
-
 class StoredSet:
-    """One feature set; implements `FeatureSet`."""
+    """One feature set; implements `FeatureSet`.
 
-    def __init__(self, name: str, first: Record, store: Path, open_array: OpenArray) -> None:
+    Args:
+        name: of the set.
+        first: the earliest commit that has it.
+        store: its place, for messages.
+        open_array: opens an array of a commit.
+        indexed: the videos of commits that need not be gone through.
+    """
+
+    def __init__(
+        self, name: str, first: Record, store: Path, open_array: OpenArray, indexed: IndexedSet | None = None
+    ) -> None:
         self.name = name
         self.spec = first.sets[name].spec
         self.provenance = first.sets[name].provenance  # of the newest commit
@@ -57,23 +65,26 @@ class StoredSet:
         self._first = first
         self._store = store
         self._open_array = open_array
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}  # of videos that are not in the index, or newer than there
+        self._indexed = indexed
         self._arrays: dict[tuple[str, str], RowSource] = {}
 
-    def add(self, record: Record) -> None:
-        """Take up a commit; they come in order of their names."""
+    def add(self, record: Record, indexed: bool = False) -> None:
+        """Take up a commit, the videos of which may be in the index; they come in order of their names."""
         part = record.sets[self.name]
         if part.spec is not self.spec and part.spec.fingerprint != self.spec.fingerprint:
             self.conflicts.append(record)
             return
         self.provenance = part.provenance
+        if indexed:
+            return
         for video, spans in record.videos.items():
             span = spans.get(self.name)
             if span is None:
                 continue
-            held = self._places.get(video)
+            held = self.get(video)
             if held is None or held.span.origin <= span.origin:
-                self._places[video] = _Place(record, span)
+                self._places[video] = Place(record, span)
 
     def require_one_spec(self) -> None:
         """SpecMismatchError if two writers disagreed on what this set is."""
@@ -89,22 +100,31 @@ class StoredSet:
         return sorted(self._places)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._sorted)
+        if self._indexed is None:
+            return iter(self._sorted)
+        return merge(self._sorted, (video for video in self._indexed if video not in self._places))
 
     def __len__(self) -> int:
-        return len(self._places)
+        if self._indexed is None:
+            return len(self._places)
+        return len(self._indexed) + sum(video not in self._indexed for video in self._places)
 
     def __contains__(self, video: object) -> bool:
-        return video in self._places
+        return video in self._places or (self._indexed is not None and video in self._indexed)
 
-    def place(self, video: str) -> _Place:
-        """The commit that holds `video`, and its rows there."""
-        try:
-            return self._places[video]
-        except KeyError:
+    def get(self, video: str) -> Place | None:
+        """The commit that holds `video`, and its rows there; None if the set does not hold it."""
+        held = self._places.get(video)
+        return self._indexed.get(video) if held is None and self._indexed is not None else held
+
+    def place(self, video: str) -> Place:
+        """The commit that holds `video`, and its rows there; StoreError if the set does not hold it."""
+        held = self.get(video)
+        if held is None:
             raise StoreError(
                 f"set '{self.name}' of {printable(self._store)} has no video '{printable(video)}'. 'vl ls' lists all."
-            ) from None
+            )
+        return held
 
     def entry(self, video: str) -> VideoEntry:
         """Length, digest and facts of `video`; StoreError if the set does not hold it."""
@@ -174,7 +194,9 @@ class StoredSet:
         Raises:
             DamageError: one is not what the spec and the commits say.
         """
-        for record in {place.record.name: place.record for place in self._places.values()}.values():
+        records = [place.record for place in self._places.values()]
+        records += self._indexed.records() if self._indexed is not None else []
+        for record in {record.name: record for record in records}.values():
             for kind in ("features", "times"):
                 self._array(record, kind).check()
 

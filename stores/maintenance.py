@@ -27,6 +27,7 @@ from stores.opening import open_store
 from stores.records import Record, record_path
 from stores.remote import RemotePath, as_path
 from stores.segments import GROUP
+from stores.video_index import INDEX, VideoIndex, build_index, index_bytes
 from stores.zarr_store import ZarrStore
 
 READ_BYTES = 4 << 20
@@ -90,10 +91,11 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
     Raises:
         StoreError: there is no store, or it cannot be opened at all (HDF5: DamageError).
     """
-    store = open_store(path)
-    if isinstance(store, Hdf5Store):
-        return _verify_hdf5(store, full)
-    assert isinstance(store, ZarrStore), "there are two formats"
+    found = open_store(path)
+    if isinstance(found, Hdf5Store):
+        return _verify_hdf5(found, full)
+    found.close()
+    store = ZarrStore(path, indexed=False)
     report = Report(store.path, full)
     store.failures()  # reading documents notes the bad ones in `damage`
     store.attachments()
@@ -101,7 +103,7 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
         segment = damage.where.removeprefix("commits/").removesuffix(".json")
         named = segment if is_segment_name(segment) else None
         report.findings.append(Finding(Kind.DAMAGE, damage.where, damage.what, named))
-    report.findings += _root_findings(store.path)
+    report.findings += _root_findings(store.path) + _index_findings(store)
     committed = [*store.records, *store.replaced]
     for record in committed:
         report.commits += 1
@@ -204,6 +206,25 @@ def _root_findings(root: Path) -> list[Finding]:
     return [Finding(Kind.DAMAGE, "zarr.json", what)]
 
 
+def _index_findings(store: ZarrStore) -> list[Finding]:
+    """What is wrong with the index, if it is one that readers would take."""
+    try:
+        data = index_bytes(store.path)
+        if data is None:
+            return []
+        names = VideoIndex(data).names
+        covered = [record for record in (*store.records, *store.replaced) if record.name in names]
+        if len(covered) < len(names):
+            return []  # left aside: a record is gone
+        same = ZarrStore.of_records(store.path, sorted(covered, key=lambda record: record.name))
+        if build_index(same.records, {name: same.unchecked(name) for name in same}) == data.tobytes():
+            return []
+        what = "it does not say what the commits say"
+    except (StoreError, ValueError) as error:
+        what = str(error)
+    return [Finding(Kind.DAMAGE, INDEX, what)]
+
+
 def _orphans(store: ZarrStore, committed: list[Record]) -> Iterator[Finding]:
     known = {record.name for record in committed} | {
         damage.where.removeprefix("commits/").removesuffix(".json") for damage in store.damage
@@ -212,9 +233,10 @@ def _orphans(store: ZarrStore, committed: list[Record]) -> Iterator[Finding]:
         if entry.name not in known and not record_path(store.path, entry.name).exists():
             what = "no commit names it: a writer is at work, or was killed; 'vl compact' removes it in time"
             yield Finding(Kind.ORPHAN, f"segments/{entry.name}", what)
-    for name in ("commits", "failures", "attachments"):
-        for entry in sorted((store.path / name).glob(".*.tmp")):
-            yield Finding(Kind.ORPHAN, f"{name}/{entry.name}", "left by a writer that was killed")
+    for folder in (store.path, *(store.path / name for name in ("commits", "failures", "attachments"))):
+        for entry in sorted(folder.glob(".*.tmp")):
+            where = str(entry.relative_to(store.path))
+            yield Finding(Kind.ORPHAN, where, "left by a writer that was killed")
 
 
 @dataclass(frozen=True)
@@ -240,7 +262,7 @@ def repair(path: Path | str, *, full: bool = True) -> Repair:
         if bad:
             raise StoreError(f"{printable(path)} is HDF5, which is never modified: pack it again from its source.")
         return Repair((), None, (), 0)
-    before = ZarrStore(root)
+    before = ZarrStore(root, indexed=False)
     held = _held(before)
     target = root / "damaged" / new_segment_name()
     moved: list[str] = []
@@ -259,7 +281,7 @@ def repair(path: Path | str, *, full: bool = True) -> Repair:
             moved.append("zarr.json")
         elif finding.segment is None:
             put_aside(Path(finding.where))
-    lost = held - _held(ZarrStore(root))
+    lost = held - _held(ZarrStore(root, indexed=False))
     into = str(target.relative_to(root)) if target.exists() else None
     return Repair(tuple(moved), into, tuple(sorted(lost)), len([d for d in before.damage if "commits/" in d.where]))
 

@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,12 +45,13 @@ _BODY = len(_HEAD) + 64 + 3  # the digest, and `",` and a line feed
 def seal(name: str, fields: Mapping[str, Any]) -> bytes:
     """A JSON document that knows its own name and digest; every member has a line of its own."""
     members = {"name": name, **fields}
-    lines = [f"{json.dumps(key)}:{_compact(value)}" for key, value in members.items()]
+    lines = [f"{json.dumps(key)}:{compact_json(value)}" for key, value in members.items()]
     body = (",\n".join(lines) + "}\n").encode()
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + b'",\n' + body
 
 
-def _compact(value: Any) -> str:
+def compact_json(value: Any) -> str:
+    """JSON without spaces."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
@@ -127,17 +128,21 @@ class Record:
     def to_bytes(self, extra: Mapping[str, Any] | None = None) -> bytes:
         """The sealed document, with `extra` members at its end."""
         videos = {video: self._video(spans) for video, spans in self.videos.items()}
-        sets = {
-            name: {"spec": part.spec.to_dict(), "provenance": dict(part.provenance)} for name, part in self.sets.items()
-        }
-        fields = {"rows": dict(self.rows), "replaces": list(self.replaces), "sets": sets, "videos": videos}
-        return seal(self.name, {**fields, "files": self.files, **(extra or {})})
+        fields = {"rows": dict(self.rows), "replaces": list(self.replaces), "sets": sets_fields(self.sets)}
+        return seal(self.name, {**fields, "videos": videos, "files": self.files, **(extra or {})})
 
     def _video(self, spans: Mapping[str, Span]) -> dict[str, Any]:
         info = next(iter(spans.values())).info
         rows = {name: list(span[: 3 if span.origin == self.name else 4]) for name, span in spans.items()}
         own = {name: dict(span.info) for name, span in spans.items() if span.info != info}
         return {"info": dict(info), "rows": rows, **({"own": own} if own else {})}
+
+
+class Place(NamedTuple):
+    """The rows of a video in a set."""
+
+    record: Record  # of the commit that holds them
+    span: Span
 
 
 class RecordReader:
@@ -175,11 +180,17 @@ class RecordReader:
     def _parse_sets(self, data: bytes) -> dict[str, SetRecord]:
         sets = self._sets.get(data)
         if sets is None:
-            sets = self._sets[data] = _sets(parse_json(data))
+            sets = self._sets[data] = parse_sets(parse_json(data))
         return sets
 
 
-def _sets(fields: Mapping[str, Any]) -> dict[str, SetRecord]:
+def sets_fields(sets: Mapping[str, SetRecord]) -> dict[str, Any]:
+    """What `parse_sets` reads, as JSON types."""
+    return {name: {"spec": part.spec.to_dict(), "provenance": dict(part.provenance)} for name, part in sets.items()}
+
+
+def parse_sets(fields: Mapping[str, Any]) -> dict[str, SetRecord]:
+    """The sets of a record; StoreError, KeyError or TypeError where they make no sense."""
     return {
         require_set_name(name): SetRecord(FeatureSpec.from_dict(part["spec"]), dict(part["provenance"]))
         for name, part in fields.items()
@@ -228,22 +239,23 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def load_records(root: Path) -> list[Record | tuple[str, DamageError]]:
-    """Every record of the store in order of time; for a bad one its name and what is wrong."""
+def load_records(root: Path, names: Iterable[str]) -> list[Record | tuple[str, DamageError]]:
+    """The records of these names, in their order; for a bad one its name and what is wrong."""
     reader = RecordReader()
     with without_collection():
-        return list(_each_record(root, reader.parse))
+        return list(_each_record(root, names, reader.parse))
 
 
-def load_sets(root: Path) -> list[dict[str, SetRecord]]:
-    """The sets of every record that is well, in order of time."""
+def load_sets(root: Path, names: Iterable[str]) -> list[Mapping[str, SetRecord]]:
+    """The sets of those of these records that are well, in their order."""
     reader = RecordReader()
-    return [sets for sets in _each_record(root, reader.sets) if isinstance(sets, dict)]
+    return [sets for sets in _each_record(root, names, reader.sets) if isinstance(sets, dict)]
 
 
-def _each_record(root: Path, parse: Callable[[str, bytes], T]) -> Iterator[T | tuple[str, DamageError]]:
+def _each_record(
+    root: Path, names: Iterable[str], parse: Callable[[str, bytes], T]
+) -> Iterator[T | tuple[str, DamageError]]:
     folder = str(root / "commits")
-    names = committed_names(root)
     fetched = read_all(record_path(root, name) for name in names) if is_remote(root) else itertools.repeat(None)
     for name, data in zip(names, fetched, strict=False):
         try:

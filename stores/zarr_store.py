@@ -5,6 +5,7 @@
       commits/<segment>.json      the commit point (records.py)
       failures/<uuid>.json        inputs that could not be read, with a reason
       attachments/<time>-<uuid>-<kind>.json   JSON documents: labels, predictions
+      index                       what the commits say, in one piece: a cache (video_index.py)
       damaged/                    what `vl repair` put aside
 
 A segment without a valid record is not there. No locks, any number of writers; where two segments hold one video in one
@@ -25,9 +26,10 @@ from stores.errors import DamageError, StoreError
 from stores.feature_set import StoredSet
 from stores.files import file_pool, read_document
 from stores.names import printable
-from stores.records import Record, load_records, unseal, without_collection
+from stores.records import Record, committed_names, load_records, unseal, without_collection
 from stores.remote import as_path, is_remote, read_all
 from stores.spec import Failure
+from stores.video_index import INDEX, VideoIndex, find_commits
 from stores.zarr_writer import FOLDERS, VideoWriter, ZarrWriter
 
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class ZarrStore:
 
     Args:
         path: the folder.
+        indexed: whether the store's index stands for the commits that it covers; else every record is read.
 
     Raises:
         StoreError: it is no store.
@@ -75,15 +78,20 @@ class ZarrStore:
     Damaged commits cost only themselves: they are listed in `damage` and their videos are not there.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, indexed: bool = True) -> None:
         self.path = as_path(path)
         if not is_zarr_store(self.path):
             raise StoreError(f"{printable(path)} is not a feature store: it has no commits.")
         for name in FOLDERS:
             if (self.path / name).is_symlink():
                 raise StoreError(f"{printable(self.path / name)} is a link; a store has none.")
+        index, rest, damage = find_commits(self.path, indexed=indexed)
         with without_collection():
-            self._index(load_records(self.path))
+            self._index(load_records(self.path, rest), index)
+            if index is not None and self.conflicts:  # whose spec stands, the records tell
+                self._index(load_records(self.path, committed_names(self.path)))
+        if damage is not None:
+            self.damage.append(Damage(INDEX, str(damage)))
 
     @classmethod
     def of_records(cls, path: Path, records: Sequence[Record]) -> Self:
@@ -93,15 +101,16 @@ class ZarrStore:
         store._index(records)
         return store
 
-    def _index(self, records: Sequence[Record | tuple[str, DamageError]]) -> None:
+    def _index(self, records: Sequence[Record | tuple[str, DamageError]], index: VideoIndex | None = None) -> None:
         self._pool = file_pool(self.path)
         self.damage: list[Damage] = []
-        found: dict[str, Record] = {}
+        found = {record.name: record for record in index.records} if index is not None else {}
         for record in records:
             if isinstance(record, Record):
                 found[record.name] = record
             else:
                 self.damage.append(Damage(f"commits/{record[0]}.json", str(record[1])))
+        found = dict(sorted(found.items()))
         replaced = {name for record in found.values() for name in record.replaces}
         self.replaced = [record for name, record in found.items() if name in replaced]
         self.records = [record for name, record in found.items() if name not in replaced]
@@ -109,8 +118,9 @@ class ZarrStore:
         for record in self.records:
             for name in record.sets:
                 if name not in self._sets:
-                    self._sets[name] = StoredSet(name, record, self.path, self._open_array)
-                self._sets[name].add(record)
+                    held = index.sets.get(name) if index is not None else None
+                    self._sets[name] = StoredSet(name, record, self.path, self._open_array, held)
+                self._sets[name].add(record, index is not None and record.name in index.names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._sets))

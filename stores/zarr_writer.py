@@ -29,6 +29,7 @@ from stores.remote import as_path, is_remote
 from stores.samples import require_order
 from stores.segments import GROUP, SegmentWriter, SetWriter, require_compression
 from stores.spec import Failure, FeatureSpec, Rows
+from stores.video_index import find_commits
 
 FOLDERS = ("segments", "commits", "failures", "attachments")
 SPOOL_BYTES = 256 << 20  # a video or a group with more is not kept waiting in memory
@@ -73,7 +74,9 @@ def _may_become_store(path: Path) -> bool:
 def require_specs(path: Path, specs: Mapping[str, FeatureSpec]) -> None:
     """SpecMismatchError, naming the field, if the store has a set of such a name that was made otherwise."""
     seen: set[int] = set()
-    for sets in load_sets(path):
+    index, rest, _ = find_commits(path)
+    covered = [record.sets for record in index.records] if index is not None else []
+    for sets in [*covered, *load_sets(path, rest)]:
         for name, part in sets.items():
             if name in specs and id(part.spec) not in seen:
                 seen.add(id(part.spec))  # records of one store share their specs

@@ -12,13 +12,13 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from stores import FeatureSpec, Granularity
 from stores.compaction import TARGET_BYTES
 from stores.records import Record, SetRecord, Span, record_path, without_collection
 from stores.segments import GROUP, Layout, plan, raw_index
+from stores.video_index import INDEX, write_index
 from stores.zarr_store import ZarrStore
 from stores.zarr_writer import create_store
 from tests.bench.table import HEADER, line
@@ -91,20 +92,35 @@ def write_segment(path: Path, number: int, videos: range) -> None:
     record_path(path, name).write_bytes(record.to_bytes())
 
 
+def leave_index(path: Path) -> None:
+    """What `vl compact` writes at its end; in a process of its own, which prints the CPU seconds and the memory."""
+    before = peak_bytes()
+    store = ZarrStore(path, indexed=False)
+    start = time.process_time()
+    assert write_index(path, store.records, {name: store[name] for name in store}), "no index can be made"
+    print(json.dumps({"cpu_s": time.process_time() - start, "memory_bytes": peak_bytes() - before}))
+
+
 def write_document(base: Path, key: str, fields: object, files: dict[str, tuple[int, str]]) -> None:
     data = json.dumps(fields).encode()
     (base / key).write_bytes(data)
     files[key] = (len(data), hashlib.sha256(data).hexdigest())
 
 
-def measure(path: Path) -> None:
+def peak_bytes() -> int:
+    """The most memory this program has had. Not getrusage: that starts, in a child, with what the parent had."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def measure(path: Path, indexed: bool) -> None:
     """In a process of its own: open, a batch of random windows, and the most memory that took; printed as JSON."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     start, cpu = time.perf_counter(), time.process_time()
-    store = ZarrStore(path)
+    store = ZarrStore(path, indexed=indexed)
     part = store[SET]
     opened, opened_cpu = time.perf_counter() - start, time.process_time() - cpu
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    held = peak_bytes()
     start = time.perf_counter()
     videos = list(part)
     listed = time.perf_counter() - start
@@ -114,21 +130,33 @@ def measure(path: Path) -> None:
     for out in batch:
         part.read_into(videos[int(rng.integers(len(videos)))], int(rng.integers(ROWS - WINDOW)), out)
     first = time.perf_counter() - start
+    cpu = time.process_time()
+    rows = sum(part.entry(video).num_rows for video in videos)
+    entries = time.process_time() - cpu
     start = time.perf_counter()
     snapshot = store.snapshot_id
     named = time.perf_counter() - start
-    kilobytes = held - before
     document = {
         "videos": len(part),
         "open_s": opened,
         "open_cpu_s": opened_cpu,
         "sort_s": listed,
         "batch_s": first,
+        "entries_cpu_s": entries,
+        "rows": rows,
         "snapshot_s": named,
-        "memory_bytes": kilobytes * 1024,
+        "first_s": opened + listed + first,
+        "memory_bytes": held - before,
         "snapshot": snapshot,
     }
     print(json.dumps(document))
+
+
+def asked(*words: str) -> dict[str, Any]:
+    """What this file prints as JSON in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.bench_scale", *words]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
 
 
 def bench(videos: int, folder: Path) -> None:
@@ -137,27 +165,32 @@ def bench(videos: int, folder: Path) -> None:
     start = time.perf_counter()
     write_store(path, videos)
     wrote = time.perf_counter() - start
+    commits_bytes = sum(entry.stat().st_size for entry in (path / "commits").iterdir())
+    built = asked("--index", str(path))
     objects = sum(len(files) for _, _, files in os.walk(path))
-    index_bytes = sum(entry.stat().st_size for entry in (path / "commits").iterdir())
-    words = [sys.executable, "-m", "tests.bench.bench_scale", "--open", str(path)]
-    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    assert found["videos"] == videos, found
-    print(f"{videos} videos, {videos / SEGMENT_VIDEOS:.0f} segments of 1 GiB; the index was written in {wrote:.0f} s")
-    line("objects a video", f"{objects / videos:.6f}", "7", objects / videos / OBJECTS_TARGET, "<= 1")
-    line("index, bytes a video", f"{index_bytes / videos:.0f}", "-", "-", "-")
-    line("open, CPU s", f"{found['open_cpu_s']:.1f}", f"{found['open_s']:.1f} wall", "-", "-")
-    line("memory of the open store, bytes a video", f"{found['memory_bytes'] / videos:.0f}", "-", "-", "-")
-    line("memory of the open store", f"{found['memory_bytes'] / 1e9:.2f} GB", "-", "-", "-")
-    line("ids in order, s", f"{found['sort_s']:.2f}", "-", "-", "-")
-    line(f"first batch of {BATCH} random windows, s", f"{found['batch_s']:.3f}", "-", "-", "-")
-    line(
-        "from nothing to the first batch, s",
-        f"{found['open_s'] + found['sort_s'] + found['batch_s']:.1f}",
-        "-",
-        "-",
-        "-",
+    index, records = asked("--open", str(path)), asked("--open", str(path), "--records")
+    assert records["snapshot"] == index["snapshot"], "the index is of other commits"
+    assert records["rows"] == index["rows"] == videos * ROWS, (records, index)
+    print(
+        f"{videos} videos, {videos / SEGMENT_VIDEOS:.0f} segments of 1 GiB; the records were written in {wrote:.0f} s"
     )
-    line("snapshot id, s", f"{found['snapshot_s']:.4f}", "-", "-", "-")
+    line("objects a video", f"{objects / videos:.6f}", "7", objects / videos / OBJECTS_TARGET, "<= 1")
+    print("with the index that compaction leaves (ours) and from the records alone (reference)")
+    line("bytes a video", f"{(path / INDEX).stat().st_size / videos:.0f}", f"{commits_bytes / videos:.0f}", "-", "-")
+    line("to make it: CPU s, GB", f"{built['cpu_s']:.1f}", f"{built['memory_bytes'] / 1e9:.2f}", "-", "-")
+    for what, key, digits, per in (
+        ("open, CPU s", "open_cpu_s", 2, 1.0),
+        ("open, s", "open_s", 2, 1.0),
+        ("memory of the open store, bytes a video", "memory_bytes", 0, 1.0 / videos),
+        ("memory of the open store, GB", "memory_bytes", 2, 1e-9),
+        ("ids in order, s", "sort_s", 2, 1.0),
+        (f"first batch of {BATCH} random windows, s", "batch_s", 3, 1.0),
+        ("from nothing to the first batch, s", "first_s", 2, 1.0),
+        ("what is known of each video, CPU s", "entries_cpu_s", 1, 1.0),
+        ("snapshot id, s", "snapshot_s", 4, 1.0),
+    ):
+        ours, theirs = index[key] * per, records[key] * per
+        line(what, f"{ours:.{digits}f}", f"{theirs:.{digits}f}", theirs / ours, "-")
     shutil.rmtree(path)
 
 
@@ -167,9 +200,14 @@ def main() -> None:
     parser.add_argument("--videos", type=int, action="append", help="how many; repeatable, a million by default")
     parser.add_argument("--folder", type=Path, help="where the store lies meanwhile; a temporary folder by default")
     parser.add_argument("--open", type=Path, help="measure a store that is there, and print JSON")
+    parser.add_argument("--index", type=Path, help="write the index of a store that is there, and print JSON")
+    parser.add_argument("--records", action="store_true", help="of that store, read the records, not the index")
     chosen = parser.parse_args()
+    if chosen.index is not None:
+        leave_index(chosen.index)
+        return
     if chosen.open is not None:
-        measure(chosen.open)
+        measure(chosen.open, not chosen.records)
         return
     folder = Path(tempfile.mkdtemp(prefix="vl-scale-", dir=chosen.folder))
     try:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stores.compaction import compact
 from stores.errors import NoSpaceError, StoreError, VlError
-from tests.fault.faults import EVERYTHING, Crash, assert_complete, assert_sound, standing_in, write
+from stores.video_index import find_commits
+from stores.zarr_store import ZarrStore, ZarrWriter
+from tests.fault.faults import EVERYTHING, SPECS, Crash, assert_complete, assert_sound, expected, standing_in, write
+from tests.stores.samples import put
 
 Acknowledged = list[tuple[str, str]]
 
@@ -116,3 +121,33 @@ def test_an_interrupt_while_the_record_gets_its_name_keeps_the_segment(tmp_path:
         write(path, lambda videos: None)
     assert armed
     assert_sound(path, [("a", "clip")])
+
+
+@pytest.mark.parametrize("code", [None, errno.ENOSPC], ids=["crash", "ENOSPC"])
+def test_a_compaction_that_ends_at_any_call_changes_nothing_that_is_read(tmp_path: Path, code: int | None) -> None:
+    whole, path = tmp_path / "whole.zarr", tmp_path / "s.zarr"
+    write(whole, lambda videos: None, group_videos=1)
+    compact(whole)  # an index that will be old, and segments that are replaced and still there
+    with ZarrWriter(whole, SPECS) as writer:
+        put(writer, "b", {"clip": expected("b")})
+    shutil.copytree(whole, path)
+    with standing_in(lambda number, name, arguments: None) as stand_in:
+        compact(path, grace_seconds=0)
+    assert stand_in.calls > 50
+    for at in range(stand_in.calls):
+        shutil.rmtree(path)
+        shutil.copytree(whole, path)
+
+        def fail(number: int, name: str, arguments: tuple[Any, ...], at: int = at) -> None:
+            if code is None and number >= at:
+                raise Crash
+            if number == at:
+                raise OSError(code, "refused")
+
+        with standing_in(fail), suppress(Crash, StoreError, NoSpaceError):
+            compact(path, grace_seconds=0)
+        assert_complete(path)
+        assert ZarrStore(path).snapshot_id == ZarrStore(path, indexed=False).snapshot_id
+        compact(path, grace_seconds=0)
+        assert_complete(path)
+        assert find_commits(path).rest == []

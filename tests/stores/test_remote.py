@@ -311,6 +311,30 @@ def test_a_store_is_compacted_and_copied_both_ways(place: RemotePath, tmp_path: 
         convert(place, place.with_suffix(".h5"))
 
 
+def test_opening_a_compacted_store_takes_one_object_however_many_segments_it_has(
+    place: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    real = RemotePath.read_bytes
+
+    def read_bytes(path: RemotePath) -> bytes:
+        fetched.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(RemotePath, "read_bytes", read_bytes)
+    for count in (3, 30):
+        for number in range(count):
+            with ZarrWriter(place, SPECS, provenance={"net.rgb.clip": {"decoder": f"{number}"}}) as writer:
+                put(writer, f"{count}-{number}", {"net.rgb.clip": rows_of(CLIP, 4, number)})
+        assert compact(place, grace_seconds=0).indexed
+        fetched.clear()
+        store = ZarrStore(place)
+        assert fetched == ["index"]
+        assert len(store.records) == count, "what was made otherwise is not merged"
+        assert_rows(store["net.rgb.clip"].read("3-2"), rows_of(CLIP, 4, 2))
+    assert not verify(place, full=True).findings
+
+
 def test_a_server_that_refuses_or_is_gone_is_one_line_without_secrets(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
