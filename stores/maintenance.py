@@ -217,7 +217,7 @@ def _index_findings(store: ZarrStore) -> list[Finding]:
         if len(covered) < len(names):
             return []  # left aside: a record is gone
         same = ZarrStore.of_records(store.path, sorted(covered, key=lambda record: record.name))
-        if build_index(same.records, {name: same.unchecked(name) for name in same}) == data.tobytes():
+        if build_index(same.records, {name: same.unchecked(name) for name in same}).data == data.data:
             return []
         what = "it does not say what the commits say"
     except (StoreError, ValueError) as error:

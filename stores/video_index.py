@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -145,10 +146,21 @@ class Facts(Mapping[str, Any]):
         return len(self._fields)
 
 
-def packed_texts(name: str, texts: Sequence[bytes]) -> Columns:
-    """The columns that `Texts` reads."""
-    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
-    return {name: np.frombuffer(b"".join(texts), np.uint8), f"{name}/ends": ends}
+class NewTexts:
+    """Byte strings that are put one after another, for `Texts`."""
+
+    def __init__(self) -> None:
+        self._data, self._ends = bytearray(), array("q")
+
+    def append(self, text: bytes) -> int:
+        """The number of the text, which is the last now."""
+        self._data += text
+        self._ends.append(len(self._data))
+        return len(self._ends) - 1
+
+    def columns(self, name: str) -> Columns:
+        """What `Texts` reads."""
+        return {name: np.frombuffer(self._data, np.uint8), f"{name}/ends": np.frombuffer(self._ends, np.int64)}
 
 
 class IndexedSet:
@@ -282,32 +294,36 @@ class VideoIndex:
         self.names = {record.name for record in self.records}
 
 
-def build_index(records: Sequence[Record], sets: Mapping[str, StoredSet]) -> bytes:
+def build_index(records: Sequence[Record], sets: Mapping[str, StoredSet]) -> NDArray[np.uint8]:
     """The index of a store of these commits; ValueError where a digest is no SHA-256, or the head is too long."""
     numbers = {record.name: number for number, record in enumerate(records)}
-    ids = sorted({video for part in sets.values() for video in part})
+    videos = sorted({video for part in sets.values() for video in part})
     of_set = {
-        name: {key: np.zeros(len(ids) * (32 if key == "sha256" else 1), dtype) for key, dtype in OF_SET.items()}
+        name: {key: np.zeros(len(videos) * (32 if key == "sha256" else 1), dtype) for key, dtype in OF_SET.items()}
         for name in sorted(sets)
     }
-    facts: list[bytes] = []
-    origins: dict[str, int] = {}
-    for at, video in enumerate(ids):
-        known: list[Mapping[str, Any]] = []
-        first = len(facts)
-        for name, columns in of_set.items():
-            place = sets[name].get(video)
+    ids, facts, origins = NewTexts(), NewTexts(), NewTexts()
+    of_origin: dict[str, int] = {}
+    hashes = np.zeros(len(videos), np.uint32)
+    for at, video in enumerate(videos):
+        name = video.encode(*CODING)
+        hashes[ids.append(name)] = crc32(name)
+        known: list[tuple[Mapping[str, Any], int]] = []  # the sets of a video mostly share what is known of it
+        for set_name, columns in of_set.items():
+            place = sets[set_name].get(video)
             columns["commit"][at] = NONE if place is None else numbers[place.record.name]
             if place is None:
                 continue
             span = place.span
-            if span.info not in known:
-                known.append(span.info)
-                facts.append(compact_json(span.info).encode())
+            number = next((number for info, number in known if info == span.info), None)
+            if number is None:
+                number = facts.append(compact_json(span.info).encode())
+                known.append((span.info, number))
+            if span.origin not in of_origin:
+                of_origin[span.origin] = origins.append(span.origin.encode())
             columns["start"][at], columns["length"][at] = span.start, span.length
             columns["sha256"][32 * at : 32 * at + 32] = np.frombuffer(digest_bytes(span.sha256), np.uint8)
-            columns["origin"][at] = origins.setdefault(span.origin, len(origins))
-            columns["facts"][at] = first + known.index(span.info)
+            columns["origin"][at], columns["facts"][at] = of_origin[span.origin], number
     specs: dict[str, int] = {}
     commits = [
         [
@@ -320,19 +336,17 @@ def build_index(records: Sequence[Record], sets: Mapping[str, StoredSet]) -> byt
         ]
         for record in records
     ]
-    names = [video.encode(*CODING) for video in ids]
-    hashes = np.fromiter(map(crc32, names), np.uint32, len(names))
     order = np.argsort(hashes, kind="stable")
-    columns = {
-        **packed_texts("ids", names),
-        "hashes": hashes[order],
-        "hashed": order.astype(np.uint32),
-        **packed_texts("facts", facts),
-        **packed_texts("origins", [origin.encode() for origin in origins]),
-        **{f"{name}/{key}": column for name, parts in of_set.items() for key, column in parts.items()},
-    }
-    head = {"specs": [parse_json(spec.encode()) for spec in specs], "sets": list(of_set), "commits": commits}
-    return pack(head, columns)
+    texts = {"ids": ids, "facts": facts, "origins": origins}
+    return pack(
+        {"specs": [parse_json(spec.encode()) for spec in specs], "sets": list(of_set), "commits": commits},
+        {
+            "hashes": hashes[order],
+            "hashed": order.astype(np.uint32),
+            **{key: column for name, new in texts.items() for key, column in new.columns(name).items()},
+            **{f"{name}/{key}": column for name, columns in of_set.items() for key, column in columns.items()},
+        },
+    )
 
 
 def digest_bytes(sha256: str) -> bytes:
@@ -343,16 +357,20 @@ def digest_bytes(sha256: str) -> bytes:
     return found
 
 
-def pack(head: Mapping[str, Any], columns: Columns) -> bytes:
+def pack(head: Mapping[str, Any], columns: Columns) -> NDArray[np.uint8]:
     """The file's bytes; ValueError where the head is longer than any that is read."""
     listed = [[key, len(column), hashlib.sha256(column.data).hexdigest()] for key, column in columns.items()]
     sealed = seal(INDEX, {**head, "columns": listed})
     if len(sealed) > RECORD_LIMIT:
         raise ValueError(f"a head of {len(sealed)} bytes")
-    parts = [len(sealed).to_bytes(8, "little"), sealed, bytes(aligned(len(sealed)) - len(sealed))]
-    for column in columns.values():
-        parts += [column.tobytes(), bytes(aligned(column.nbytes) - column.nbytes)]
-    return b"".join(parts)
+    begin = len(sealed).to_bytes(8, "little") + sealed
+    parts = [np.frombuffer(begin, np.uint8), *(column.view(np.uint8) for column in columns.values())]
+    data = np.zeros(sum(aligned(part.size) for part in parts), np.uint8)
+    at = 0
+    for part in parts:
+        data[at : at + part.size] = part
+        at += aligned(part.size)
+    return data
 
 
 def unpack(data: NDArray[np.uint8]) -> tuple[dict[str, Any], Columns]:
@@ -362,7 +380,7 @@ def unpack(data: NDArray[np.uint8]) -> tuple[dict[str, Any], Columns]:
         raise DamageError(f"{len(data)} bytes with a head of {length}")
     head = unseal(INDEX, data[8 : 8 + length].tobytes())
     columns: dict[str, NDArray[Any]] = {}
-    at = 8 + aligned(length)
+    at = aligned(8 + length)
     for key, count, sha256 in head["columns"]:
         dtype = np.dtype(OF_STORE.get(key) or OF_SET[key.rpartition("/")[2]])
         column = data[at : at + count * dtype.itemsize]
@@ -446,6 +464,6 @@ def write_index(root: Path, records: Sequence[Record], sets: Mapping[str, Stored
         held = index_bytes(root)
     except DamageError:
         held = None
-    if held is None or held.tobytes() != data:
+    if held is None or held.data != data.data:
         disk.write_atomically(root / INDEX, data)
     return True

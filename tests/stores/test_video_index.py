@@ -222,7 +222,7 @@ def forged(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None])
     own = {key: column.copy() for key, column in columns.items()}
     del head["columns"], head["name"]
     change(head, own)
-    (path / INDEX).write_bytes(pack(head, own))
+    (path / INDEX).write_bytes(pack(head, own).tobytes())
 
 
 LIES: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
