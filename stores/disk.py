@@ -154,8 +154,10 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
 
 
-def write_atomically(path: Path, data: Data) -> None:
+def write_atomically(path: Path, data: Data, *, cache: bool = False) -> None:
     """`path` holds `data`, durably, or is what it was before; readers see the one or the other.
+
+    A cache may be what it was before even after a power cut.
 
     Raises:
         NoSpaceError: the disk or the quota is full.
@@ -175,7 +177,8 @@ def write_atomically(path: Path, data: Data) -> None:
             file.drop()
             drop_file(unfinished)
             raise
-        sync_directory(path.parent)
+        if not cache:
+            sync_directory(path.parent)
 
 
 def write_new(path: Path, data: Data) -> None:

@@ -465,5 +465,5 @@ def write_index(root: Path, records: Sequence[Record], sets: Mapping[str, Stored
     except DamageError:
         held = None
     if held is None or held.data != data.data:
-        disk.write_atomically(root / INDEX, data)
+        disk.write_atomically(root / INDEX, data, cache=True)
     return True
