@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -268,6 +269,7 @@ NONSENSE: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "columns of its own": lambda head, columns: columns.update({"x/y": np.zeros(1, "<i8")}),
     "commits that are no list": lambda head, columns: head.update(commits=5),
     "a commit of a bad name": lambda head, columns: head["commits"][0].__setitem__(0, "../../etc/passwd"),
+    "less than no rows": lambda head, columns: head["commits"][0][3].update({"net.rgb.clip": -1}),
     "rows of other sets": lambda head, columns: head["commits"][0].__setitem__(3, {"x": 1}),
 }
 
@@ -343,6 +345,21 @@ def test_remains_of_a_killed_compaction_go(tmp_path: Path) -> None:
     assert [str(finding.where) for finding in verify(path).findings] == [".index.0.tmp"]
     assert compact(path, grace_seconds=0).removed == (".index.0.tmp",)
     assert verify(path).findings == []
+
+
+def test_videos_of_one_hash_are_told_apart(tmp_path: Path) -> None:
+    """The two best known words of one CRC-32."""
+    assert crc32(b"plumless") == crc32(b"buckeroo")
+    path = tmp_path / "s.zarr"
+    write_sample(
+        path, {name: {"net.rgb.clip": rows_of(CLIP, 3, seed)} for seed, name in enumerate(("plumless", "buckeroo"))}
+    )
+    compact(path)
+    assert uses_index(path)
+    assert_as_records_say(path)
+    write_sample(tmp_path / "one.zarr", {"plumless": {"net.rgb.clip": rows_of(CLIP, 3)}})
+    compact(tmp_path / "one.zarr")
+    assert "buckeroo" not in ZarrStore(tmp_path / "one.zarr")["net.rgb.clip"]
 
 
 IDS = st.text(st.characters(), min_size=1, max_size=8)  # also lone surrogates, which JSON may hold
