@@ -145,6 +145,9 @@ class Facts(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fields)
 
+    def __repr__(self) -> str:
+        return repr(self._fields)
+
 
 class NewTexts:
     """Byte strings that are put one after another, for `Texts`."""
