@@ -240,7 +240,7 @@ def compact(
     typer.echo(
         f"{printable(store)}: {done.merged} segments merged into {done.into}, {len(done.removed)} old entries removed, "
         f"{done.kept} replaced segments kept for open readers, "
-        f"{'all indexed' if done.indexed else 'no index: these commits have digests that are none'}"
+        f"{'all indexed' if done.indexed else 'no index: the digests or the number of the commits allow none'}"
     )
 
 

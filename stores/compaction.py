@@ -16,7 +16,7 @@ from pathlib import Path
 from stores import disk
 from stores.copying import checked_rows
 from stores.errors import StoreError
-from stores.maintenance import segment_findings
+from stores.maintenance import segment_findings, temporary_files
 from stores.names import is_segment_name, printable
 from stores.records import Record, SetRecord, Span, record_path
 from stores.remote import as_path, is_remote
@@ -170,11 +170,10 @@ def _remove_remains(store: ZarrStore, grace_seconds: float) -> Iterator[str]:
         if is_segment_name(entry.name) and not named and _untouched(entry, grace_seconds):
             disk.remove_tree(entry)
             yield f"segments/{entry.name}"
-    for folder in (store.path, *(store.path / name for name in ("commits", "failures", "attachments"))):
-        for entry in sorted(folder.glob(".*.tmp")):
-            if _untouched(entry, grace_seconds):
-                disk.remove_file(entry)
-                yield str(entry.relative_to(store.path))
+    for entry in temporary_files(store.path):
+        if _untouched(entry, grace_seconds):
+            disk.remove_file(entry)
+            yield str(entry.relative_to(store.path))
 
 
 def _untouched(entry: Path, grace_seconds: float) -> bool:

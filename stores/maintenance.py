@@ -28,7 +28,7 @@ from stores.records import Record, record_path
 from stores.remote import RemotePath, as_path
 from stores.segments import GROUP
 from stores.video_index import INDEX, VideoIndex, build_index, index_bytes
-from stores.zarr_store import ZarrStore
+from stores.zarr_store import ZarrStore, is_zarr_store
 
 READ_BYTES = 4 << 20
 
@@ -91,10 +91,10 @@ def verify(path: Path | str, *, full: bool = False) -> Report:
     Raises:
         StoreError: there is no store, or it cannot be opened at all (HDF5: DamageError).
     """
-    found = open_store(path)
-    if isinstance(found, Hdf5Store):
-        return _verify_hdf5(found, full)
-    found.close()
+    if not is_zarr_store(as_path(path)):
+        other = open_store(path)
+        assert isinstance(other, Hdf5Store), "there are two formats"
+        return _verify_hdf5(other, full)
     store = ZarrStore(path, indexed=False)
     report = Report(store.path, full)
     store.failures()  # reading documents notes the bad ones in `damage`
@@ -233,10 +233,14 @@ def _orphans(store: ZarrStore, committed: list[Record]) -> Iterator[Finding]:
         if entry.name not in known and not record_path(store.path, entry.name).exists():
             what = "no commit names it: a writer is at work, or was killed; 'vl compact' removes it in time"
             yield Finding(Kind.ORPHAN, f"segments/{entry.name}", what)
-    for folder in (store.path, *(store.path / name for name in ("commits", "failures", "attachments"))):
-        for entry in sorted(folder.glob(".*.tmp")):
-            where = str(entry.relative_to(store.path))
-            yield Finding(Kind.ORPHAN, where, "left by a writer that was killed")
+    for entry in temporary_files(store.path):
+        yield Finding(Kind.ORPHAN, str(entry.relative_to(store.path)), "left by a writer that was killed")
+
+
+def temporary_files(root: Path) -> Iterator[Path]:
+    """Files of a store that a writer has not given their names yet, or was killed before it could."""
+    for folder in (root, root / "commits", root / "failures", root / "attachments"):
+        yield from sorted(folder.glob(".*.tmp"))
 
 
 @dataclass(frozen=True)

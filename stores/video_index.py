@@ -1,19 +1,16 @@
 """What the commits of a store say, as columns in one file: a cache for stores of very many videos.
 
-    index   length of the head in bytes (8, little-endian), the head (a sealed JSON document), column after column
-
-`vl compact` writes it, and readers take it in place of the records that it covers; those that came since are read one
-by one. It is read in one piece, and takes a quarter of the memory that records take. The truth is in the records: an
-index that covers one that is gone is left aside, `vl verify` compares it with them, and anybody may delete it.
+`vl compact` writes it (columns.py has the layout), and readers take it in place of the records that it covers; those
+that came since are read one by one. It is read in one piece, and takes a quarter of the memory that records take. The
+truth is in the records: an index that covers one that is gone is left aside, `vl verify` compares it with them, and
+anybody may delete it.
 
 Shape letters: V videos of all sets.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -25,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stores import disk
+from stores.columns import Columns, NewTexts, Texts, pack, unpack
 from stores.errors import DamageError, StoreError
-from stores.files import RECORD_LIMIT, ReadFile
+from stores.files import ReadFile
 from stores.foreign import MAX_BYTES, MAX_RATIO
 from stores.names import is_segment_name, require_set_name
 from stores.records import (
@@ -37,9 +35,7 @@ from stores.records import (
     compact_json,
     parse_json,
     parse_sets,
-    seal,
     sets_fields,
-    unseal,
 )
 from stores.remote import is_remote
 
@@ -71,24 +67,11 @@ OF_SET: Mapping[str, str] = {
     "origin": "<u4",
     "facts": "<u4",
 }
-Columns = Mapping[str, NDArray[Any]]
 
 
-class Texts(Sequence[bytes]):
-    """Byte strings that lie one after another."""
-
-    def __init__(self, columns: Columns, name: str) -> None:
-        data, ends = columns[name], columns[f"{name}/ends"]
-        starts = np.concatenate([[0], ends])
-        if (np.diff(starts) < 0).any() or starts[-1] != len(data):
-            raise ValueError(f"{name} that end before they begin")
-        self._data, self._starts = data.data, starts.data
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def __getitem__(self, at: Any) -> Any:
-        return bytes(self._data[self._starts[at] : self._starts[at + 1]])
+def dtype_of(column: str) -> str:
+    """What the numbers of a column are; KeyError if an index has none of that name."""
+    return OF_STORE.get(column) or OF_SET[column.rpartition("/")[2]]
 
 
 class Ids(Texts):
@@ -147,23 +130,6 @@ class Facts(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(self._fields)
-
-
-class NewTexts:
-    """Byte strings that are put one after another, for `Texts`."""
-
-    def __init__(self) -> None:
-        self._data, self._ends = bytearray(), array("q")
-
-    def append(self, text: bytes) -> int:
-        """The number of the text, which is the last now."""
-        self._data += text
-        self._ends.append(len(self._data))
-        return len(self._ends) - 1
-
-    def columns(self, name: str) -> Columns:
-        """What `Texts` reads."""
-        return {name: np.frombuffer(self._data, np.uint8), f"{name}/ends": np.frombuffer(self._ends, np.int64)}
 
 
 class IndexedSet:
@@ -275,7 +241,7 @@ class VideoIndex:
 
     def __init__(self, data: NDArray[np.uint8]) -> None:
         try:
-            head, columns = unpack(data)
+            head, columns = unpack(INDEX, data, dtype_of)
             ids = Ids(columns)
             specs = [parse_sets(fields) for fields in head["specs"]]
             self.sets: dict[str, IndexedSet] = {}
@@ -342,6 +308,7 @@ def build_index(records: Sequence[Record], sets: Mapping[str, StoredSet]) -> NDA
     order = np.argsort(hashes, kind="stable")
     texts = {"ids": ids, "facts": facts, "origins": origins}
     return pack(
+        INDEX,
         {"specs": [parse_json(spec.encode()) for spec in specs], "sets": list(of_set), "commits": commits},
         {
             "hashes": hashes[order],
@@ -358,51 +325,6 @@ def digest_bytes(sha256: str) -> bytes:
     if len(found) != 32 or found.hex() != sha256:
         raise ValueError(f"{sha256!r} is no digest")
     return found
-
-
-def pack(head: Mapping[str, Any], columns: Columns) -> NDArray[np.uint8]:
-    """The file's bytes; ValueError where the head is longer than any that is read."""
-    listed = [[key, len(column), hashlib.sha256(column.data).hexdigest()] for key, column in columns.items()]
-    sealed = seal(INDEX, {**head, "columns": listed})
-    if len(sealed) > RECORD_LIMIT:
-        raise ValueError(f"a head of {len(sealed)} bytes")
-    begin = len(sealed).to_bytes(8, "little") + sealed
-    parts = [np.frombuffer(begin, np.uint8), *(column.view(np.uint8) for column in columns.values())]
-    data = np.zeros(sum(aligned(part.size) for part in parts), np.uint8)
-    at = 0
-    for part in parts:
-        data[at : at + part.size] = part
-        at += aligned(part.size)
-    return data
-
-
-def unpack(data: NDArray[np.uint8]) -> tuple[dict[str, Any], Columns]:
-    """The head and the columns that `pack` was given; DamageError unless their digests are right."""
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > min(RECORD_LIMIT, len(data)):
-        raise DamageError(f"{len(data)} bytes with a head of {length}")
-    head = unseal(INDEX, data[8 : 8 + length].tobytes())
-    columns: dict[str, NDArray[Any]] = {}
-    at = aligned(8 + length)
-    for key, count, sha256 in head["columns"]:
-        dtype = np.dtype(OF_STORE.get(key) or OF_SET[key.rpartition("/")[2]])
-        column = data[at : at + count * dtype.itemsize]
-        if len(column) != count * dtype.itemsize or hashlib.sha256(column.data).hexdigest() != sha256:
-            raise DamageError(f"the column {key!r} is not what was written")
-        columns[key] = column.view(dtype)
-        at += aligned(len(column))
-    if at != len(data):
-        raise DamageError(f"{len(data)} bytes, not {at}")
-    return head, columns
-
-
-def aligned(length: int) -> int:
-    """The bytes that so many take up, so that numbers which follow lie as numpy likes them.
-
-    >>> aligned(8), aligned(9)
-    (8, 16)
-    """
-    return -(-length // 8) * 8
 
 
 def index_bytes(root: Path) -> NDArray[np.uint8] | None:

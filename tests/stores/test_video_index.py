@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stores import Rows, SpecMismatchError, files, open_store, video_index
+from stores.columns import pack, unpack
 from stores.compaction import compact
 from stores.errors import DamageError
 from stores.maintenance import Kind, repair, verify
 from stores.records import Record, record_path
-from stores.video_index import INDEX, VideoIndex, find_commits, index_bytes, pack, unpack
+from stores.video_index import INDEX, VideoIndex, dtype_of, find_commits, index_bytes
 from stores.zarr_store import ZarrStore, ZarrWriter
 from tests.stores.samples import CLIP, SPECS, assert_rows, put, rows_of, sample_videos, write_sample
 
@@ -218,11 +219,11 @@ def forged(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None])
     """Write the index anew with right digests after `change` of its head and columns."""
     data = index_bytes(path)
     assert data is not None
-    head, columns = unpack(data)
+    head, columns = unpack(INDEX, data, dtype_of)
     own = {key: column.copy() for key, column in columns.items()}
     del head["columns"], head["name"]
     change(head, own)
-    (path / INDEX).write_bytes(pack(head, own).tobytes())
+    (path / INDEX).write_bytes(pack(INDEX, head, own).tobytes())
 
 
 LIES: Mapping[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
