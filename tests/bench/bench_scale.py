@@ -30,6 +30,7 @@ from stores.video_index import INDEX, write_index
 from stores.zarr_store import ZarrStore
 from stores.zarr_writer import create_store
 from tests.bench.table import HEADER, line
+from tests.memory import peak_mib
 
 SPEC = FeatureSpec(Granularity.CLIP, (1024,), backbone="i3d", stream="rgb", fps=24, stride=8)
 ROWS = 30  # of a clip of ten seconds
@@ -94,11 +95,11 @@ def write_segment(path: Path, number: int, videos: range) -> None:
 
 def leave_index(path: Path) -> None:
     """What `vl compact` writes at its end; in a process of its own, which prints the CPU seconds and the memory."""
-    before = peak_bytes()
+    before = peak_mib()
     store = ZarrStore(path, indexed=False)
     start = time.process_time()
     assert write_index(path, store.records, {name: store[name] for name in store}), "no index can be made"
-    print(json.dumps({"cpu_s": time.process_time() - start, "memory_bytes": peak_bytes() - before}))
+    print(json.dumps({"cpu_s": time.process_time() - start, "memory_bytes": peak_mib() - before << 20}))
 
 
 def write_document(base: Path, key: str, fields: object, files: dict[str, tuple[int, str]]) -> None:
@@ -107,20 +108,14 @@ def write_document(base: Path, key: str, fields: object, files: dict[str, tuple[
     files[key] = (len(data), hashlib.sha256(data).hexdigest())
 
 
-def peak_bytes() -> int:
-    """The most memory this program has had. Not getrusage: that starts, in a child, with what the parent had."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
 def measure(path: Path, indexed: bool) -> None:
     """In a process of its own: open, a batch of random windows, and the most memory that took; printed as JSON."""
-    before = peak_bytes()
+    before = peak_mib()
     start, cpu = time.perf_counter(), time.process_time()
     store = ZarrStore(path, indexed=indexed)
     part = store[SET]
     opened, opened_cpu = time.perf_counter() - start, time.process_time() - cpu
-    held = peak_bytes()
+    held = peak_mib()
     start = time.perf_counter()
     videos = list(part)
     listed = time.perf_counter() - start
@@ -146,7 +141,7 @@ def measure(path: Path, indexed: bool) -> None:
         "rows": rows,
         "snapshot_s": named,
         "first_s": opened + listed + first,
-        "memory_bytes": held - before,
+        "memory_bytes": held - before << 20,
         "snapshot": snapshot,
     }
     print(json.dumps(document))
